@@ -1,0 +1,274 @@
+//! One node's copy of every origin's log, and the rule by which entries are applied.
+//!
+//! `append` numbers what this node accepts; `receive` takes what a peer sends; `apply_next` gives the entries whose
+//! turn it is, in an order that never puts an answer before what it answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Heights, Held, HybridClock, LinkId, Origin,
+    log::{Applied, Chunk, Dependencies, Log},
+    sources::{Ask, Sources},
+};
+
+/// How long an entry waits for one that it depends on and that no linked peer has, in milliseconds.
+///
+/// A bound, because the only holder may never come back: then an answer without its question is better than neither.
+pub const MAX_CAUSAL_WAIT_MS: u64 = 3_000;
+
+/// What became of a chunk from a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Some of it was new.
+    New,
+    /// All of it was held already.
+    Duplicate,
+    /// It was taken after a hole: `lost` entries are gone everywhere within reach.
+    AfterHole { lost: u64 },
+    /// It begins too late for now: it, or what is between, must be asked for again. Nothing was taken.
+    AskAgain,
+    /// Nobody asked this peer for it. Nothing was taken.
+    Unasked,
+}
+
+/// Entries whose turn it is: applied to the log, to be acted on by the caller.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub applied: Applied,
+    /// Exactly these entries.
+    pub chunk: Chunk,
+}
+
+/// One node's copy of everything.
+#[derive(Debug)]
+pub struct Replica {
+    me: Origin,
+    clock: HybridClock,
+    log: Log,
+    sources: Sources,
+    /// What other origins had been applied here when this node last said so in an entry.
+    declared: Heights,
+    applied: Heights,
+    /// Since when the next entry of an origin waits, in Unix milliseconds.
+    waiting_since: BTreeMap<Origin, u64>,
+    /// For each link, the origins of which the peer has not been told how far they are held here.
+    changed: BTreeMap<LinkId, BTreeSet<Origin>>,
+}
+
+impl Replica {
+    /// `max_log_bytes` bounds the memory of the log.
+    #[must_use]
+    pub fn new(me: Origin, max_log_bytes: usize) -> Self {
+        Self {
+            me,
+            clock: HybridClock::default(),
+            log: Log::new(max_log_bytes),
+            sources: Sources::default(),
+            declared: Heights::default(),
+            applied: Heights::default(),
+            waiting_since: BTreeMap::new(),
+            changed: BTreeMap::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn me(&self) -> Origin {
+        self.me
+    }
+
+    pub fn clock(&mut self) -> &mut HybridClock {
+        &mut self.clock
+    }
+
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// How far each origin is applied: what a reader who has everything up to now has.
+    #[must_use]
+    pub fn applied(&self) -> &Heights {
+        &self.applied
+    }
+
+    /// The number of the next entry of this node, and what it must declare to depend on.
+    pub fn next_entry(&mut self) -> (u64, Dependencies) {
+        let mut dependencies = Dependencies::new();
+        for (origin, height) in self.applied.iter() {
+            if origin != self.me && self.declared.get(origin) < height {
+                dependencies.push((origin, height));
+            }
+        }
+        for (origin, height) in &dependencies {
+            self.declared.raise(*origin, *height);
+        }
+        (self.log.height(self.me) + 1, dependencies)
+    }
+
+    /// Adds entries of this node, numbered from `next_entry`. They are applied at once: all that they depend on is.
+    pub fn append(&mut self, chunk: Chunk) -> Option<Run> {
+        let count = chunk.ends.len() as u64;
+        self.log.push(self.me, chunk.clone());
+        self.note_change(self.me);
+        let applied = self.log.apply(self.me, count)?;
+        self.applied.raise(self.me, chunk.last());
+        Some(Run { applied, chunk })
+    }
+
+    /// Takes entries from a peer. `latest` is the latest hybrid time among them.
+    pub fn receive(&mut self, link: LinkId, origin: Origin, chunk: Chunk, latest: u64) -> Received {
+        let height = self.log.height(origin);
+        if chunk.last() <= height {
+            return Received::Duplicate;
+        }
+        if !self.sources.is_asked(link, origin) || origin == self.me {
+            return Received::Unasked;
+        }
+        let mut lost = 0;
+        if chunk.first > height + 1 {
+            // Entries held before the hole are applied first, so that none is passed over.
+            if self.sources.other_continues(link, origin, height) || self.log.applied(origin) < height {
+                self.sources.give_up(origin);
+                return Received::AskAgain;
+            }
+            lost = self.log.skip_to(origin, chunk.first);
+            self.applied.raise(origin, chunk.first - 1);
+        }
+        self.clock.see(latest);
+        self.log.push(origin, chunk.from(self.log.height(origin) + 1));
+        self.note_change(origin);
+        if lost > 0 { Received::AfterHole { lost } } else { Received::New }
+    }
+
+    /// The next entries whose turn it is, if any.
+    pub fn apply_next(&mut self, now_unix_ms: u64) -> Option<Run> {
+        let behind: Vec<Origin> = self.log.behind().collect();
+        for origin in behind {
+            let Some(chunk) = self.log.unapplied(origin) else { continue };
+            let ready = self.ready(origin, &chunk, now_unix_ms);
+            if ready == 0 {
+                continue;
+            }
+            self.waiting_since.remove(&origin);
+            let applied = self.log.apply(origin, ready)?;
+            let last = applied.first + ready - 1;
+            self.applied.raise(origin, last);
+            let chunk = if last == chunk.last() { chunk } else { cut(&chunk, last) };
+            return Some(Run { applied, chunk });
+        }
+        None
+    }
+
+    /// Whether something waits for an entry that it depends on: then `apply_next` is worth a call later.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting_since.is_empty()
+    }
+
+    /// Drops the oldest entries while the log is over its bound; what went, with its position.
+    pub fn evict(&mut self) -> Option<(Applied, Chunk)> {
+        if !self.log.is_over() {
+            return None;
+        }
+        let evicted = self.log.evict()?;
+        self.note_change(evicted.0.origin);
+        Some(evicted)
+    }
+
+    /// A link is open, to the node of this origin, which holds this.
+    pub fn link_up(&mut self, link: LinkId, origin: Origin, held: &[Held]) -> Vec<Ask> {
+        self.sources.link_up(link, origin, held);
+        self.changed.insert(link, BTreeSet::new());
+        self.plan()
+    }
+
+    pub fn link_down(&mut self, link: LinkId) -> Vec<Ask> {
+        self.sources.link_down(link);
+        self.changed.remove(&link);
+        self.plan()
+    }
+
+    /// The peer of a link holds this now.
+    pub fn peer_holds(&mut self, link: LinkId, held: &[Held]) -> Vec<Ask> {
+        self.sources.peer_holds(link, held);
+        let news = held.iter().any(|held| {
+            held.origin != self.me
+                && held.height > self.log.height(held.origin)
+                && !self.sources.is_streamed(held.origin)
+        });
+        if news { self.plan() } else { Vec::new() }
+    }
+
+    /// Decides anew from whom to get what.
+    pub fn plan(&mut self) -> Vec<Ask> {
+        let log = &self.log;
+        self.sources.plan(self.me, |origin| log.height(origin))
+    }
+
+    /// What changed in what this node holds since this was last called for the link.
+    pub fn take_changes(&mut self, link: LinkId) -> Vec<Held> {
+        let Some(changed) = self.changed.get_mut(&link) else {
+            return Vec::new();
+        };
+        std::mem::take(changed)
+            .into_iter()
+            .map(|origin| Held { origin, first: self.log.first(origin), height: self.log.height(origin) })
+            .collect()
+    }
+
+    /// Whether the link has not been told of a change.
+    #[must_use]
+    pub fn has_changes(&self, link: LinkId) -> bool {
+        self.changed.get(&link).is_some_and(|changed| !changed.is_empty())
+    }
+
+    fn note_change(&mut self, origin: Origin) {
+        for changed in self.changed.values_mut() {
+            changed.insert(origin);
+        }
+    }
+
+    /// How many entries at the front of an unapplied chunk have all that they depend on.
+    fn ready(&mut self, origin: Origin, chunk: &Chunk, now_unix_ms: u64) -> u64 {
+        let all = chunk.ends.len() as u64;
+        let blocked = chunk.dependencies.iter().find(|(_, needs)| {
+            !needs.iter().all(|(other, height)| *other == origin || self.applied.get(*other) >= *height)
+        });
+        let Some((number, needs)) = blocked else {
+            return all;
+        };
+        let free = number - chunk.first;
+        if free > 0 {
+            return free;
+        }
+        let since = *self.waiting_since.entry(origin).or_insert(now_unix_ms);
+        let hopeless = now_unix_ms.saturating_sub(since) >= MAX_CAUSAL_WAIT_MS
+            && needs.iter().all(|(other, height)| {
+                self.applied.get(*other) >= *height
+                    || self.log.height(*other) >= *height
+                    || !self.sources.anyone_has(*other, *height)
+            });
+        // Only the first entry: the next may depend on something else.
+        u64::from(hopeless)
+    }
+}
+
+/// The front of a chunk up to entry `last`.
+fn cut(chunk: &Chunk, last: u64) -> Chunk {
+    let count = usize::try_from(last + 1 - chunk.first).unwrap_or(usize::MAX);
+    Chunk {
+        first: chunk.first,
+        bytes: chunk.slice(chunk.first, last),
+        ends: chunk.ends[..count].into(),
+        dependencies: chunk.dependencies.iter().filter(|(number, _)| *number <= last).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

@@ -1,0 +1,5 @@
+//! Clique: a chat service without a centre.
+
+pub mod chat;
+pub mod clique;
+pub mod wire;

@@ -1,0 +1,115 @@
+//! Extended frames: what our own client may use after it registered with type 2, subtype 2.
+//!
+//! The header is that of the original frames; types from 40 up have a protobuf message of `proto/clique/v1/client.proto`
+//! as their body.
+
+pub use super::proto::{
+    generated::{
+        Command, Delivery, Height, MessageId, NodeState, NodesChanged, Notice, Origin, PeopleChanged, PersonAt,
+        Receipt, Register, RegisterRefused, Registered, Renamed, Resume, Send, receipt::State,
+    },
+    heights_from_proto, heights_to_proto,
+};
+use super::{
+    WireError,
+    frames::{self, Frame, kind},
+    proto::{Body, decode_body, encode_body},
+};
+
+/// Type numbers of the extended frames; the subtype is 0.
+pub mod number {
+    pub const REGISTERED: i8 = 40;
+    pub const REGISTER_REFUSED: i8 = 41;
+    pub const SEND: i8 = 42;
+    pub const DELIVERY: i8 = 43;
+    pub const RECEIPT: i8 = 44;
+    pub const NOTICE: i8 = 45;
+    pub const PEOPLE_CHANGED: i8 = 46;
+    pub const NODES_CHANGED: i8 = 47;
+    pub const RENAMED: i8 = 48;
+    pub const COMMAND: i8 = 49;
+}
+
+/// What an extended client says, besides the original types 5, 6 and 7.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromClient {
+    Register(Register),
+    Send(Send),
+    Command(Command),
+}
+
+/// What a node says to an extended client, besides the original types 5, 6 and 7.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromNode {
+    Registered(Registered),
+    RegisterRefused(RegisterRefused),
+    Delivery(Delivery),
+    Receipt(Receipt),
+    Notice(Notice),
+    PeopleChanged(PeopleChanged),
+    NodesChanged(NodesChanged),
+    Renamed(Renamed),
+}
+
+impl FromClient {
+    /// Reads a frame; `None` if it is none of these.
+    ///
+    /// # Errors
+    /// If its body cannot be read.
+    pub fn read(frame: &Frame) -> Result<Option<Self>, WireError> {
+        Ok(Some(match frame.kind {
+            kind::REGISTER_EXTENDED => Self::Register(decode_body(&frame.body)?),
+            (number::SEND, 0) => Self::Send(decode_body(&frame.body)?),
+            (number::COMMAND, 0) => Self::Command(decode_body(&frame.body)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Register(body) => put(out, kind::REGISTER_EXTENDED, body),
+            Self::Send(body) => put(out, (number::SEND, 0), body),
+            Self::Command(body) => put(out, (number::COMMAND, 0), body),
+        }
+    }
+}
+
+impl FromNode {
+    /// Reads a frame; `None` if it is none of these.
+    ///
+    /// # Errors
+    /// If its body cannot be read.
+    pub fn read(frame: &Frame) -> Result<Option<Self>, WireError> {
+        let body = &frame.body;
+        Ok(Some(match frame.kind {
+            (number::REGISTERED, 0) => Self::Registered(decode_body(body)?),
+            (number::REGISTER_REFUSED, 0) => Self::RegisterRefused(decode_body(body)?),
+            (number::DELIVERY, 0) => Self::Delivery(decode_body(body)?),
+            (number::RECEIPT, 0) => Self::Receipt(decode_body(body)?),
+            (number::NOTICE, 0) => Self::Notice(decode_body(body)?),
+            (number::PEOPLE_CHANGED, 0) => Self::PeopleChanged(decode_body(body)?),
+            (number::NODES_CHANGED, 0) => Self::NodesChanged(decode_body(body)?),
+            (number::RENAMED, 0) => Self::Renamed(decode_body(body)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Registered(body) => put(out, (number::REGISTERED, 0), body),
+            Self::RegisterRefused(body) => put(out, (number::REGISTER_REFUSED, 0), body),
+            Self::Delivery(body) => put(out, (number::DELIVERY, 0), body),
+            Self::Receipt(body) => put(out, (number::RECEIPT, 0), body),
+            Self::Notice(body) => put(out, (number::NOTICE, 0), body),
+            Self::PeopleChanged(body) => put(out, (number::PEOPLE_CHANGED, 0), body),
+            Self::NodesChanged(body) => put(out, (number::NODES_CHANGED, 0), body),
+            Self::Renamed(body) => put(out, (number::RENAMED, 0), body),
+        }
+    }
+}
+
+fn put(out: &mut Vec<u8>, kind: (i8, i8), body: &impl Body) {
+    frames::encode(out, kind, 0, &[&encode_body(body)]);
+}

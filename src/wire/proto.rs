@@ -1,0 +1,298 @@
+//! The types generated from `proto/`, and how they become ours. No other file knows them as protobuf messages.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{
+    WireError,
+    peer::{Hello, Outcome, PeerFrame},
+};
+use crate::{
+    chat::{Name, Person, Registration},
+    clique::{Heights, Held, Member, Origin},
+};
+
+/// As generated.
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod generated {
+    tonic::include_proto!("clique.v1");
+}
+
+use generated as pb;
+
+/// The descriptors of everything in `proto/`, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clique.bin"));
+
+/// A generated message that is the body of an extended frame.
+pub trait Body: prost::Message + Default {}
+impl<T: prost::Message + Default> Body for T {}
+
+/// Encodes a body.
+#[must_use]
+pub fn encode_body(body: &impl Body) -> Vec<u8> {
+    body.encode_to_vec()
+}
+
+/// Decodes a body.
+///
+/// # Errors
+/// If the bytes are none.
+pub fn decode_body<T: Body>(bytes: &[u8]) -> Result<T, WireError> {
+    T::decode(bytes).map_err(|_| WireError::Malformed("body of an extended frame"))
+}
+
+fn malformed<T>(what: &'static str) -> impl FnOnce(T) -> WireError {
+    move |_| WireError::Malformed(what)
+}
+
+fn decode<T: Body>(bytes: Bytes) -> Result<T, WireError> {
+    T::decode(bytes).map_err(malformed("frame from a peer"))
+}
+
+fn node(index: u32) -> Result<u16, WireError> {
+    u16::try_from(index).map_err(malformed("node index"))
+}
+
+fn required<T>(value: Option<T>) -> Result<T, WireError> {
+    value.ok_or(WireError::Malformed("frame from a peer: a part is missing"))
+}
+
+impl From<Origin> for pb::Origin {
+    fn from(origin: Origin) -> Self {
+        Self { node: origin.node.into(), incarnation: origin.incarnation }
+    }
+}
+
+impl TryFrom<pb::Origin> for Origin {
+    type Error = WireError;
+    fn try_from(origin: pb::Origin) -> Result<Self, WireError> {
+        Ok(Self { node: node(origin.node)?, incarnation: origin.incarnation })
+    }
+}
+
+impl From<Held> for pb::Held {
+    fn from(held: Held) -> Self {
+        Self { origin: Some(held.origin.into()), first: held.first, height: held.height }
+    }
+}
+
+impl TryFrom<pb::Held> for Held {
+    type Error = WireError;
+    fn try_from(held: pb::Held) -> Result<Self, WireError> {
+        Ok(Self { origin: required(held.origin)?.try_into()?, first: held.first, height: held.height })
+    }
+}
+
+impl From<Registration> for pb::Registration {
+    fn from(registration: Registration) -> Self {
+        Self { time: registration.time, node: registration.node.into() }
+    }
+}
+
+impl TryFrom<pb::Registration> for Registration {
+    type Error = WireError;
+    fn try_from(registration: pb::Registration) -> Result<Self, WireError> {
+        Ok(Self { time: registration.time, node: node(registration.node)? })
+    }
+}
+
+impl From<&Person> for pb::Person {
+    fn from(person: &Person) -> Self {
+        let asked = if person.asked_name == person.name { "" } else { person.asked_name.as_str() };
+        Self {
+            name: person.name.to_string(),
+            registration: Some(person.registration.into()),
+            resume_key_hash: person.key_hash.map(Vec::from).unwrap_or_default(),
+            asked_name: asked.to_owned(),
+            attached: person.attached,
+            node: person.node.into(),
+        }
+    }
+}
+
+impl TryFrom<pb::Person> for Person {
+    type Error = WireError;
+    fn try_from(person: pb::Person) -> Result<Self, WireError> {
+        let parse = |name: &str| Name::parse(name.as_bytes()).map_err(malformed("name"));
+        let name = parse(&person.name)?;
+        Ok(Self {
+            asked_name: if person.asked_name.is_empty() { name.clone() } else { parse(&person.asked_name)? },
+            name,
+            registration: required(person.registration)?.try_into()?,
+            key_hash: person.resume_key_hash.try_into().ok(),
+            attached: person.attached,
+            node: node(person.node)?,
+        })
+    }
+}
+
+impl From<&Member> for pb::Member {
+    fn from(member: &Member) -> Self {
+        Self { node: member.node.into(), advertise: member.advertise.clone(), chat_port: member.chat_port.into() }
+    }
+}
+
+impl TryFrom<pb::Member> for Member {
+    type Error = WireError;
+    fn try_from(member: pb::Member) -> Result<Self, WireError> {
+        Ok(Self {
+            node: node(member.node)?,
+            advertise: member.advertise,
+            chat_port: u16::try_from(member.chat_port).map_err(malformed("port"))?,
+        })
+    }
+}
+
+impl From<Outcome> for pb::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            origin: Some(outcome.origin.into()),
+            number: outcome.number,
+            delivered: outcome.delivered,
+            gone: outcome.gone,
+        }
+    }
+}
+
+impl TryFrom<pb::Outcome> for Outcome {
+    type Error = WireError;
+    fn try_from(outcome: pb::Outcome) -> Result<Self, WireError> {
+        Ok(Self {
+            origin: required(outcome.origin)?.try_into()?,
+            number: outcome.number,
+            delivered: outcome.delivered,
+            gone: outcome.gone,
+        })
+    }
+}
+
+impl From<&Hello> for pb::Hello {
+    fn from(hello: &Hello) -> Self {
+        Self {
+            protocol: hello.protocol,
+            origin: Some(hello.origin.into()),
+            advertise: hello.advertise.clone(),
+            chat_port: hello.chat_port.into(),
+            held: all_into(&hello.held),
+            people: hello.people.iter().map(Into::into).collect(),
+            time: hello.time,
+            members: hello.members.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::Hello> for Hello {
+    type Error = WireError;
+    fn try_from(hello: pb::Hello) -> Result<Self, WireError> {
+        Ok(Self {
+            protocol: hello.protocol,
+            origin: required(hello.origin)?.try_into()?,
+            advertise: hello.advertise,
+            chat_port: u16::try_from(hello.chat_port).map_err(malformed("port"))?,
+            held: try_all(hello.held)?,
+            people: try_all(hello.people)?,
+            time: hello.time,
+            members: try_all(hello.members)?,
+        })
+    }
+}
+
+fn all_into<T: Copy + Into<U>, U>(items: &[T]) -> Vec<U> {
+    items.iter().map(|item| (*item).into()).collect()
+}
+
+fn try_all<T: TryInto<U, Error = WireError>, U>(items: Vec<T>) -> Result<Vec<U>, WireError> {
+    items.into_iter().map(TryInto::try_into).collect()
+}
+
+/// The body of an origin, for the hand-written encoding of entries.
+#[must_use]
+pub fn origin_body(origin: Origin) -> Vec<u8> {
+    pb::Origin::from(origin).encode_to_vec()
+}
+
+/// Reads what `origin_body` wrote.
+///
+/// # Errors
+/// If it is no origin.
+pub fn read_origin(bytes: Bytes) -> Result<Origin, WireError> {
+    decode::<pb::Origin>(bytes)?.try_into()
+}
+
+/// Field number in `PeerFrame`, and body, of any frame but entries (which have an encoding of their own).
+#[must_use]
+pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
+    match frame {
+        PeerFrame::Challenge(nonce) => (1, pb::Challenge { nonce: nonce.clone() }.encode_to_vec()),
+        PeerFrame::Proof(mac) => (2, pb::Proof { mac: mac.clone() }.encode_to_vec()),
+        PeerFrame::Hello(hello) => (3, pb::Hello::from(&**hello).encode_to_vec()),
+        PeerFrame::Entries(entries) => (4, entries.bytes.to_vec()),
+        PeerFrame::Heartbeat { held, time } => (5, pb::Heartbeat { held: all_into(held), time: *time }.encode_to_vec()),
+        PeerFrame::Want { origin, from, stop } => {
+            (6, pb::Want { origin: Some((*origin).into()), from: *from, stop: *stop }.encode_to_vec())
+        }
+        PeerFrame::Presence { joined, left } => {
+            let joined = joined.iter().map(Into::into).collect();
+            (7, pb::Presence { joined, left: all_into(left) }.encode_to_vec())
+        }
+        PeerFrame::Reserve { ballot, person } => {
+            (8, pb::Reserve { ballot: *ballot, person: Some(person.into()) }.encode_to_vec())
+        }
+        PeerFrame::Vote { ballot, granted } => (9, pb::Vote { ballot: *ballot, granted: *granted }.encode_to_vec()),
+        PeerFrame::Outcomes(outcomes) => (10, pb::Outcomes { outcomes: all_into(outcomes) }.encode_to_vec()),
+        PeerFrame::Members(members) => {
+            (11, pb::Members { members: members.iter().map(Into::into).collect() }.encode_to_vec())
+        }
+        PeerFrame::Goodbye => (12, pb::Goodbye {}.encode_to_vec()),
+        PeerFrame::Refusal(reason) => (13, pb::Refusal { reason: reason.clone() }.encode_to_vec()),
+    }
+}
+
+/// Reads what `peer_frame_body` wrote.
+///
+/// # Errors
+/// If it is no such frame.
+pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError> {
+    Ok(match field {
+        1 => PeerFrame::Challenge(decode::<pb::Challenge>(bytes)?.nonce),
+        2 => PeerFrame::Proof(decode::<pb::Proof>(bytes)?.mac),
+        3 => PeerFrame::Hello(Box::new(decode::<pb::Hello>(bytes)?.try_into()?)),
+        5 => {
+            let heartbeat = decode::<pb::Heartbeat>(bytes)?;
+            PeerFrame::Heartbeat { held: try_all(heartbeat.held)?, time: heartbeat.time }
+        }
+        6 => {
+            let want = decode::<pb::Want>(bytes)?;
+            PeerFrame::Want { origin: required(want.origin)?.try_into()?, from: want.from, stop: want.stop }
+        }
+        7 => {
+            let presence = decode::<pb::Presence>(bytes)?;
+            PeerFrame::Presence { joined: try_all(presence.joined)?, left: try_all(presence.left)? }
+        }
+        8 => {
+            let reserve = decode::<pb::Reserve>(bytes)?;
+            PeerFrame::Reserve { ballot: reserve.ballot, person: required(reserve.person)?.try_into()? }
+        }
+        9 => {
+            let vote = decode::<pb::Vote>(bytes)?;
+            PeerFrame::Vote { ballot: vote.ballot, granted: vote.granted }
+        }
+        10 => PeerFrame::Outcomes(try_all(decode::<pb::Outcomes>(bytes)?.outcomes)?),
+        11 => PeerFrame::Members(try_all(decode::<pb::Members>(bytes)?.members)?),
+        12 => PeerFrame::Goodbye,
+        13 => PeerFrame::Refusal(decode::<pb::Refusal>(bytes)?.reason),
+        _ => return Err(WireError::Malformed("frame from a peer: unknown kind")),
+    })
+}
+
+/// Heights as the extended frames carry them.
+#[must_use]
+pub fn heights_to_proto(heights: &Heights) -> Vec<pb::Height> {
+    heights.iter().map(|(origin, height)| pb::Height { origin: Some(origin.into()), height }).collect()
+}
+
+/// Heights from an extended frame; what cannot be read is left out.
+#[must_use]
+pub fn heights_from_proto(heights: Vec<pb::Height>) -> Heights {
+    heights.into_iter().filter_map(|height| Some((height.origin?.try_into().ok()?, height.height))).collect()
+}
