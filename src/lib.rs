@@ -2,4 +2,5 @@
 
 pub mod chat;
 pub mod clique;
+pub mod node;
 pub mod wire;

@@ -101,9 +101,17 @@ pub struct Directory {
     people: BTreeMap<Registration, Person>,
     /// Holders by key; more than one only during and right after a split.
     holders: BTreeMap<Arc<str>, BTreeSet<Registration>>,
+    /// Who had which session key last, here or departed.
+    sessions: BTreeMap<KeyHash, Registration>,
     reachable: BTreeSet<u16>,
-    departed: VecDeque<Person>,
+    /// How many people each node has.
+    counts: BTreeMap<u16, usize>,
+    departed: BTreeMap<Registration, Person>,
+    /// In the order of leaving; may name some who came back.
+    departed_order: VecDeque<Registration>,
     ballots: BTreeMap<u64, Ballot>,
+    /// The open ballot on a key: there is at most one.
+    ballots_by_key: BTreeMap<Arc<str>, u64>,
     next_ballot: u64,
     version: u64,
 }
@@ -115,9 +123,13 @@ impl Directory {
             me,
             people: BTreeMap::new(),
             holders: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             reachable: BTreeSet::from([me]),
-            departed: VecDeque::new(),
+            counts: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            departed_order: VecDeque::new(),
             ballots: BTreeMap::new(),
+            ballots_by_key: BTreeMap::new(),
             next_ballot: 1,
             version: 0,
         }
@@ -157,6 +169,24 @@ impl Directory {
             .filter(|person| self.reachable.contains(&person.node))
     }
 
+    /// How many people are on reachable nodes.
+    #[must_use]
+    pub fn present_count(&self) -> usize {
+        self.reachable.iter().map(|node| self.count_on(*node)).sum()
+    }
+
+    /// How many people are connected to one node, or were when it was last heard of.
+    #[must_use]
+    pub fn count_on(&self, node: u16) -> usize {
+        self.counts.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Whether the session of a registration has ended but may still be resumed by its client.
+    #[must_use]
+    pub fn may_resume(&self, registration: Registration) -> bool {
+        self.departed.contains_key(&registration)
+    }
+
     /// Everybody connected to one node.
     pub fn people_on(&self, node: u16) -> impl Iterator<Item = &Person> {
         self.people.values().filter(move |person| person.node == node)
@@ -178,8 +208,8 @@ impl Directory {
                 node: self.me,
             },
         };
-        let pending = self.ballots.values().any(|ballot| ballot.person.name.key() == person.name.key());
-        if pending || self.conflicts(&person) {
+        let is_being_given = self.ballots_by_key.contains_key(person.name.key());
+        if is_being_given || self.conflicts(&person) {
             return Registering::Taken;
         }
         let voters: Vec<u16> = self.reachable.iter().copied().filter(|node| *node != self.me).collect();
@@ -188,6 +218,7 @@ impl Directory {
         }
         let ballot = self.next_ballot;
         self.next_ballot += 1;
+        self.ballots_by_key.insert(person.name.key().into(), ballot);
         self.ballots.insert(ballot, Ballot { person: person.clone(), awaiting: voters.iter().copied().collect() });
         Registering::Ask { ballot, person, voters }
     }
@@ -197,19 +228,14 @@ impl Directory {
         if self.conflicts(person) {
             return (false, Vec::new());
         }
-        let rivals: Vec<u64> = self
-            .ballots
-            .iter()
-            .filter(|(_, ballot)| {
-                ballot.person.name.key() == person.name.key() && ballot.person.registration != person.registration
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        if rivals.iter().any(|id| self.ballots[id].person.registration < person.registration) {
+        let rival = self.ballots_by_key.get(person.name.key()).and_then(|id| Some((*id, self.ballots.get(id)?)));
+        let Some((id, rival)) = rival.filter(|(_, rival)| rival.person.registration != person.registration) else {
+            return (true, Vec::new());
+        };
+        if rival.person.registration < person.registration {
             return (false, Vec::new());
         }
-        let lost = rivals.into_iter().filter_map(|id| self.settle_ballot(id, false)).collect();
-        (true, lost)
+        (true, self.settle_ballot(id, false).into_iter().collect())
     }
 
     /// Another node's answer. Returns the ballot if this settles it.
@@ -224,7 +250,7 @@ impl Directory {
 
     /// Withdraws a ballot whose client has gone.
     pub fn withdraw(&mut self, ballot: u64) {
-        self.ballots.remove(&ballot);
+        self.close_ballot(ballot);
     }
 
     /// Enters somebody to whom this node has given a name.
@@ -255,11 +281,9 @@ impl Directory {
     pub fn node_up(&mut self, node: u16, people: Vec<Person>) -> Vec<Change> {
         let mut changes = Vec::new();
         self.reachable.insert(node);
-        let gone: Vec<Registration> = self
-            .people_on(node)
-            .map(|person| person.registration)
-            .filter(|known| people.iter().all(|person| person.registration != *known))
-            .collect();
+        let staying: BTreeSet<Registration> = people.iter().map(|person| person.registration).collect();
+        let gone: Vec<Registration> =
+            self.people_on(node).map(|person| person.registration).filter(|known| !staying.contains(known)).collect();
         for registration in gone {
             self.remove(registration);
         }
@@ -293,16 +317,20 @@ impl Directory {
             }
             changes.push(Change::Left { name: person.name });
         }
+        (changes, self.abstains(node))
+    }
+
+    /// A node will not answer the ballots that are open now; that does not hold them up.
+    pub fn abstains(&mut self, node: u16) -> Vec<Settled> {
         let ballots: Vec<u64> = self.ballots.keys().copied().collect();
-        let settled = ballots.into_iter().filter_map(|ballot| self.voted(node, ballot, true)).collect();
-        (changes, settled)
+        ballots.into_iter().filter_map(|ballot| self.voted(node, ballot, true)).collect()
     }
 
     /// The session that a client with this key had under the name it asks for.
     fn session(&self, asked: &Name, hash: KeyHash) -> Option<&Person> {
-        let held =
-            self.people.values().chain(self.departed.iter().rev()).filter(|person| person.key_hash == Some(hash));
-        held.into_iter().find(|person| person.name.key() == asked.key() || person.asked_name.key() == asked.key())
+        let registration = self.sessions.get(&hash)?;
+        let person = self.people.get(registration).or_else(|| self.departed.get(registration))?;
+        (person.name.key() == asked.key() || person.asked_name.key() == asked.key()).then_some(person)
     }
 
     /// Whether a reachable person other than this one has the name.
@@ -310,8 +338,14 @@ impl Directory {
         matches!(self.lookup(person.name.key()), Lookup::Present(holder) if holder.registration != person.registration)
     }
 
-    fn settle_ballot(&mut self, ballot: u64, granted: bool) -> Option<Settled> {
+    fn close_ballot(&mut self, ballot: u64) -> Option<Person> {
         let Ballot { person, .. } = self.ballots.remove(&ballot)?;
+        self.ballots_by_key.remove(person.name.key());
+        Some(person)
+    }
+
+    fn settle_ballot(&mut self, ballot: u64, granted: bool) -> Option<Settled> {
+        let person = self.close_ballot(ballot)?;
         // Somebody may have joined under the name from a node that was not there to be asked.
         let given = granted && !self.conflicts(&person);
         Some(Settled { ballot, person, given })
@@ -336,7 +370,11 @@ impl Directory {
         } else {
             changes.push(Change::Joined { name: person.name.clone(), node: person.node });
         }
-        self.departed.retain(|departed| departed.registration != registration);
+        self.departed.remove(&registration);
+        if let Some(hash) = person.key_hash {
+            self.sessions.insert(hash, registration);
+        }
+        *self.counts.entry(person.node).or_default() += 1;
         self.forget_away(&person);
         self.holders.entry(person.name.key().into()).or_default().insert(registration);
         self.people.insert(registration, person);
@@ -366,18 +404,34 @@ impl Directory {
         let person = self.people.remove(&registration)?;
         self.version += 1;
         if person.key_hash.is_some() {
-            if self.departed.len() == MAX_DEPARTED {
-                self.departed.pop_front();
+            self.departed.insert(registration, person.clone());
+            self.departed_order.push_back(registration);
+            if self.departed_order.len() > MAX_DEPARTED {
+                self.forget_departed();
             }
-            self.departed.push_back(person.clone());
         }
         Some(person)
+    }
+
+    fn forget_departed(&mut self) {
+        let oldest = self.departed_order.pop_front();
+        let Some(forgotten) = oldest.and_then(|oldest| self.departed.remove(&oldest)) else {
+            return;
+        };
+        if let Some(hash) = forgotten.key_hash
+            && self.sessions.get(&hash) == Some(&forgotten.registration)
+        {
+            self.sessions.remove(&hash);
+        }
     }
 
     fn unlink(&mut self, registration: Registration) {
         let Some(person) = self.people.get(&registration) else {
             return;
         };
+        if let Some(count) = self.counts.get_mut(&person.node) {
+            *count = count.saturating_sub(1);
+        }
         if let Some(holders) = self.holders.get_mut(person.name.key()) {
             holders.remove(&registration);
             if holders.is_empty() {

@@ -12,4 +12,4 @@ pub mod notice;
 pub use command::Command;
 pub use directory::{Directory, Person};
 pub use message::{Addressee, Message, Registration, Trace};
-pub use name::{Name, NameError};
+pub use name::{Name, NameError, SERVICE_NAME};

@@ -111,3 +111,8 @@ pub fn help() -> Vec<String> {
     lines.push("A message to clique is answered by the node itself.".to_owned());
     lines
 }
+
+#[must_use]
+pub fn reachable_again(node: u16) -> String {
+    format!("node {node} can be reached again")
+}

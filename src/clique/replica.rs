@@ -133,7 +133,7 @@ impl Replica {
         if chunk.first > height + 1 {
             // Entries held before the hole are applied first, so that none is passed over.
             if self.sources.other_continues(link, origin, height) || self.log.applied(origin) < height {
-                self.sources.give_up(origin);
+                self.sources.begins_at(link, origin, chunk.first);
                 return Received::AskAgain;
             }
             lost = self.log.skip_to(origin, chunk.first);
@@ -204,8 +204,17 @@ impl Replica {
         if news { self.plan() } else { Vec::new() }
     }
 
+    /// Asks again for an origin after `Received::AskAgain`: elsewhere, or else on the same link.
+    pub fn ask_again(&mut self, link: LinkId, origin: Origin) -> Vec<Ask> {
+        let mut asks = self.plan();
+        if self.sources.is_asked(link, origin) {
+            asks.push(Ask::From { link, origin, number: self.log.height(origin) + 1 });
+        }
+        asks
+    }
+
     /// Decides anew from whom to get what.
-    pub fn plan(&mut self) -> Vec<Ask> {
+    fn plan(&mut self) -> Vec<Ask> {
         let log = &self.log;
         self.sources.plan(self.me, |origin| log.height(origin))
     }

@@ -107,9 +107,11 @@ impl Sources {
         asks
     }
 
-    /// Forgets on which link an origin is asked for, so that the next plan chooses again.
-    pub fn give_up(&mut self, origin: Origin) {
-        self.asked.remove(&origin);
+    /// The peer of a link has turned out not to have an origin's entries before `first` any more.
+    pub fn begins_at(&mut self, link: LinkId, origin: Origin, first: u64) {
+        if let Some((known, _)) = self.peers.get_mut(&link).and_then(|peer| peer.held.get_mut(&origin)) {
+            *known = first;
+        }
     }
 
     fn best(&self, origin: Origin, height: u64) -> Option<LinkId> {

@@ -1,0 +1,465 @@
+//! Links to peers, once they have proved themselves: entries both ways, presence, heartbeats.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Hub, Lost, Mailbox, Now, Outcomes, Ports, Timing, TraceStep};
+use crate::{
+    chat::{Person, Registration, notice},
+    clique::{
+        Heights, LinkId, Member, Origin, Received,
+        members::{Admission, Linked},
+    },
+    wire::{
+        entry::{read_chunk, read_entry},
+        peer::{Entries, Hello, PROTOCOL_VERSION, PeerFrame},
+    },
+};
+
+/// Small chunks are joined up to this size where several wait.
+const MAX_FRAME_BYTES: usize = 64 * 1024;
+/// Former people of lost nodes who are remembered.
+const MAX_MAILBOXES: usize = 10_000;
+/// Entries after which heights are acknowledged at once.
+const ACKNOWLEDGE_ENTRIES: u64 = 4_096;
+
+/// What comes from a peer.
+#[derive(Debug)]
+pub enum FromLink {
+    /// The peer has proved itself and said hello.
+    Opened {
+        dialed_by_us: bool,
+        hello: Box<Hello>,
+    },
+    Frame(PeerFrame),
+    /// Its output has room again.
+    Drained,
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    node: u16,
+    origin: Origin,
+    heard_ms: u64,
+    heartbeat_sent_ms: u64,
+    /// What the peer wants: per origin the next entry to send.
+    feeds: BTreeMap<Origin, u64>,
+    /// Since when heights wait to be acknowledged.
+    acknowledge_since_ms: Option<u64>,
+    unacknowledged: u64,
+    joined: Vec<Person>,
+    left: Vec<Registration>,
+    pub(super) outcomes: Outcomes,
+    said_goodbye: bool,
+}
+
+impl Link {
+    pub(super) fn next_deadline_ms(&self, timing: &Timing) -> u64 {
+        let heartbeat = self.heartbeat_sent_ms + timing.heartbeat_ms;
+        let death = self.heard_ms + timing.dead_after_ms;
+        let acknowledge = self.acknowledge_since_ms.map_or(u64::MAX, |since| since + timing.acknowledge_ms);
+        heartbeat.min(death).min(acknowledge)
+    }
+}
+
+impl Hub {
+    /// What this node says of itself when a link opens.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        let mut members: Vec<Member> = self.members.iter().map(|(member, _)| member.clone()).collect();
+        members.push(self.me_as_member());
+        Hello {
+            protocol: PROTOCOL_VERSION,
+            origin: self.settings.origin,
+            advertise: self.settings.advertise.clone(),
+            chat_port: self.settings.chat_port,
+            // Both are said again when the link is taken up: meanwhile they may have changed.
+            held: Vec::new(),
+            people: Vec::new(),
+            time: 0,
+            members,
+        }
+    }
+
+    /// Takes what a peer sent.
+    pub fn from_link(&mut self, link: LinkId, input: FromLink, now: Now, ports: &mut impl Ports) {
+        match input {
+            FromLink::Opened { dialed_by_us, hello } => self.link_opened(link, dialed_by_us, *hello, now, ports),
+            FromLink::Closed => self.link_closed(link, now, ports),
+            FromLink::Drained => {}
+            FromLink::Frame(frame) => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.heard_ms = now.monotonic_ms;
+                    self.frame(link, frame, now, ports);
+                }
+            }
+        }
+    }
+
+    fn link_opened(&mut self, link: LinkId, dialed_by_us: bool, hello: Hello, now: Now, ports: &mut impl Ports) {
+        if hello.protocol != PROTOCOL_VERSION {
+            let reason = format!(
+                "this node speaks version {PROTOCOL_VERSION} of the peer protocol, the other one {}; run the same release on all",
+                hello.protocol
+            );
+            return Self::refuse_link(link, &reason, ports);
+        }
+        let (origin, node) = (hello.origin, hello.origin.node);
+        let member = Member { node, advertise: hello.advertise, chat_port: hello.chat_port };
+        match self.members.admit(Linked { link, origin, dialed_by_us }, member) {
+            Admission::Refuse { reason } => return Self::refuse_link(link, &reason.to_string(), ports),
+            Admission::Take { instead_of: Some(former) } => {
+                if self.links.get(&former).is_some_and(|former| former.origin != origin) {
+                    self.keep_mailboxes(node, former);
+                    self.unconfirm(node);
+                }
+                self.drop_link(former, ports);
+                // Votes that were asked for on the former link will not come.
+                let settled = self.directory.abstains(node);
+                self.settle(settled, ports);
+                ports.close_link(former, "another link to the same node has taken its place");
+            }
+            Admission::Take { instead_of: None } => {}
+        }
+        self.links.insert(
+            link,
+            Link {
+                node,
+                origin,
+                heard_ms: now.monotonic_ms,
+                heartbeat_sent_ms: now.monotonic_ms,
+                feeds: BTreeMap::new(),
+                acknowledge_since_ms: None,
+                unacknowledged: 0,
+                joined: Vec::new(),
+                left: Vec::new(),
+                outcomes: self.pending_outcomes.remove(&node).unwrap_or_default(),
+                said_goodbye: false,
+            },
+        );
+        self.nodes_changed = true;
+        let state = Hello {
+            held: self.replica.log().held().collect(),
+            people: self.directory.people_on(self.node()).cloned().collect(),
+            time: self.replica.clock().last(),
+            ..self.hello()
+        };
+        ports.to_link(link, PeerFrame::Hello(Box::new(state)));
+        let asks = self.replica.link_up(link, origin, &[]);
+        Self::send_asks(asks, ports);
+        self.learn(&hello.members, ports);
+        let member = self.members.iter().find(|(member, _)| member.node == node).map(|(member, _)| member.clone());
+        for other in self.links.keys().filter(|other| **other != link) {
+            ports.to_link(*other, PeerFrame::Members(member.clone().into_iter().collect()));
+        }
+    }
+
+    fn refuse_link(link: LinkId, reason: &str, ports: &mut impl Ports) {
+        ports.to_link(link, PeerFrame::Refusal(reason.to_owned()));
+        ports.close_link(link, reason);
+    }
+
+    /// The peer's state, said once both sides have taken the link up.
+    fn peer_state(&mut self, link: LinkId, hello: Hello, ports: &mut impl Ports) {
+        let Some(node) = self.links.get(&link).map(|link| link.node) else { return };
+        self.replica.clock().see(hello.time);
+        let people: Vec<Person> = hello.people.into_iter().map(|person| Person { node, ..person }).collect();
+        for person in &people {
+            self.replica.clock().see(person.attached);
+            self.mailboxes.remove(person.name.key());
+        }
+        let lost = self.lost.remove(&node);
+        if lost.is_some_and(|lost| lost.is_announced) {
+            self.tell_everyone(&notice::reachable_again(node), ports);
+        }
+        let changes = self.directory.node_up(node, people);
+        self.people_changed(changes, ports);
+        let asks = self.replica.peer_holds(link, &hello.held);
+        Self::send_asks(asks, ports);
+        let me = self.settings.origin;
+        let confirmed = hello.held.iter().find(|held| held.origin == me).map_or(0, |held| held.height);
+        self.confirmed(node, confirmed, ports);
+        self.learn(&hello.members, ports);
+    }
+
+    fn link_closed(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
+        let Some(state) = self.links.get(&link) else { return };
+        let (node, said_goodbye) = (state.node, state.said_goodbye);
+        if self.members.unlink(link) != Some(node) {
+            return self.drop_link(link, ports);
+        }
+        if !said_goodbye {
+            self.keep_mailboxes(node, link);
+        }
+        self.drop_link(link, ports);
+        self.lost.insert(node, Lost { since_ms: now.monotonic_ms, said_goodbye, is_announced: false });
+        let (changes, settled) = self.directory.node_down(node, said_goodbye);
+        self.people_changed(changes, ports);
+        self.settle(settled, ports);
+        self.nodes_changed = true;
+        self.reachable_shrank(ports);
+    }
+
+    /// The people of a node have gone without a goodbye: remembers how far the node is known to have served them.
+    fn keep_mailboxes(&mut self, node: u16, link: LinkId) {
+        let received: Arc<Heights> = Arc::new(self.replica.sources().peer_heights(link).collect());
+        for person in self.directory.people_on(node) {
+            let mailbox = Mailbox { registration: person.registration, received: received.clone() };
+            self.mailboxes.insert(person.name.key().into(), mailbox);
+        }
+        while self.mailboxes.len() > MAX_MAILBOXES {
+            self.mailboxes.pop_first();
+        }
+    }
+
+    fn drop_link(&mut self, link: LinkId, ports: &mut impl Ports) {
+        self.links.remove(&link);
+        let asks = self.replica.link_down(link);
+        Self::send_asks(asks, ports);
+    }
+
+    fn frame(&mut self, link: LinkId, frame: PeerFrame, now: Now, ports: &mut impl Ports) {
+        let Some(node) = self.links.get(&link).map(|link| link.node) else { return };
+        match frame {
+            PeerFrame::Entries(entries) => self.entries(link, entries, now, ports),
+            PeerFrame::Heartbeat { held, time } => {
+                self.replica.clock().see(time);
+                let asks = self.replica.peer_holds(link, &held);
+                Self::send_asks(asks, ports);
+                if let Some(mine) = held.iter().find(|held| held.origin == self.settings.origin) {
+                    self.confirmed(node, mine.height, ports);
+                }
+            }
+            PeerFrame::Want { origin, from, stop } => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    if stop {
+                        state.feeds.remove(&origin);
+                    } else {
+                        state.feeds.insert(origin, from.max(1));
+                    }
+                }
+            }
+            PeerFrame::Presence { joined, left } => {
+                for registration in left {
+                    let changes = self.directory.left(node, registration);
+                    self.people_changed(changes, ports);
+                }
+                for person in joined {
+                    self.replica.clock().see(person.attached);
+                    self.mailboxes.remove(person.name.key());
+                    let changes = self.directory.joined(Person { node, ..person });
+                    self.people_changed(changes, ports);
+                }
+            }
+            PeerFrame::Reserve { ballot, person } => {
+                let (granted, lost) = self.directory.asked(&Person { node, ..person });
+                self.settle(lost, ports);
+                ports.to_link(link, PeerFrame::Vote { ballot, granted });
+            }
+            PeerFrame::Vote { ballot, granted } => {
+                let settled = self.directory.voted(node, ballot, granted);
+                self.settle(settled.into_iter().collect(), ports);
+            }
+            PeerFrame::Outcomes(outcomes) => {
+                // Those of a former life concern nobody any more.
+                let me = self.settings.origin;
+                self.outcomes_here.extend(outcomes.into_iter().filter(|outcome| outcome.origin == me));
+            }
+            PeerFrame::Members(members) => self.learn(&members, ports),
+            PeerFrame::Goodbye => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.said_goodbye = true;
+                }
+            }
+            PeerFrame::Hello(hello) => self.peer_state(link, *hello, ports),
+            PeerFrame::Refusal(reason) => ports.close_link(link, &reason),
+            PeerFrame::Challenge(_) | PeerFrame::Proof(_) => {
+                ports.close_link(link, "the peer began a second handshake on an open link");
+            }
+        }
+    }
+
+    fn entries(&mut self, link: LinkId, entries: Entries, now: Now, ports: &mut impl Ports) {
+        let Entries { origin, first, sent_unix_us, bytes } = entries;
+        let (chunk, latest) = match read_chunk(first, bytes) {
+            Ok(read) => read,
+            Err(error) => return ports.close_link(link, &error.to_string()),
+        };
+        let height = self.replica.log().height(origin);
+        let received = self.replica.receive(link, origin, chunk.clone(), latest);
+        match received {
+            Received::New | Received::AfterHole { .. } => {}
+            // Of the latter a few are under way whenever another link takes over.
+            Received::Duplicate | Received::Unasked => return,
+            Received::AskAgain => {
+                let asks = self.replica.ask_again(link, origin);
+                return Self::send_asks(asks, ports);
+            }
+        }
+        if let Received::AfterHole { lost } = received {
+            self.tell_everyone(&notice::lost_in_cut(origin.node, lost), ports);
+        }
+        if sent_unix_us != 0 {
+            self.trace_crossing(link, origin, &chunk.from(height + 1), sent_unix_us, now, ports);
+        }
+        if let Some(state) = self.links.get_mut(&link) {
+            state.unacknowledged += chunk.ends.len() as u64;
+        }
+    }
+
+    fn trace_crossing(
+        &self,
+        link: LinkId,
+        origin: Origin,
+        chunk: &crate::clique::Chunk,
+        sent_unix_us: u64,
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
+        let Some(from_node) = self.links.get(&link).map(|link| link.node) else { return };
+        let mut bytes = &chunk.bytes[..];
+        let mut number = chunk.first;
+        while let Ok((view, length)) = read_entry(bytes) {
+            if let Some(trace) = view.message.trace {
+                ports.trace(TraceStep::Crossed {
+                    trace,
+                    origin,
+                    number,
+                    from_node,
+                    accepted_unix_ms: crate::clique::time::unix_ms(view.time),
+                    sent_unix_us,
+                    received_unix_us: now.unix_us,
+                });
+            }
+            number += 1;
+            bytes = &bytes[length..];
+        }
+    }
+
+    fn learn(&mut self, members: &[Member], ports: &mut impl Ports) {
+        for member in members {
+            if self.members.learn(member) {
+                self.nodes_changed = true;
+                ports.dial(member);
+            }
+        }
+    }
+
+    /// Puts a change among this node's people on its way to every peer.
+    pub(super) fn broadcast_presence(&mut self, joined: Vec<Person>, left: Vec<Registration>) {
+        for link in self.links.values_mut() {
+            link.joined.extend(joined.iter().cloned());
+            link.left.extend(left.iter().copied());
+        }
+    }
+
+    /// Everything that links are owed: presence, outcomes, entries, heights, heartbeats; and the end of dead ones.
+    pub(super) fn pump_links(&mut self, now: Now, ports: &mut impl Ports) {
+        let timing = self.settings.timing;
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            let silent_ms = self.links.get(&link).map_or(0, |state| now.monotonic_ms.saturating_sub(state.heard_ms));
+            if silent_ms >= timing.dead_after_ms {
+                ports.close_link(link, &format!("nothing was heard from the peer for {silent_ms} ms"));
+                self.link_closed(link, now, ports);
+                continue;
+            }
+            self.flush_news(link, ports);
+            self.feed(link, now, ports);
+            self.heartbeat(link, now, ports);
+        }
+    }
+
+    fn flush_news(&mut self, link: LinkId, ports: &mut impl Ports) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        // In this order somebody who left and came back under one registration is there in the end; one who came and
+        // left within a turn must not stay.
+        let left = std::mem::take(&mut state.left);
+        let joined: Vec<Person> = std::mem::take(&mut state.joined)
+            .into_iter()
+            .filter(|person| self.directory.person(person.registration).is_some_and(|now| now.node == person.node))
+            .collect();
+        if !joined.is_empty() || !left.is_empty() {
+            ports.to_link(link, PeerFrame::Presence { joined, left });
+        }
+        if !state.outcomes.is_empty() {
+            ports.to_link(link, PeerFrame::Outcomes(state.outcomes.take()));
+        }
+    }
+
+    /// Sends entries that the peer wants, as long as there is room.
+    fn feed(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let log = self.replica.log();
+        for (origin, next) in &mut state.feeds {
+            while *next <= log.height(*origin) && ports.link_has_room(link) {
+                *next = (*next).max(log.first(*origin));
+                let Some((bytes, last)) = gather(log, *origin, *next) else { break };
+                let sent_unix_us = if self.settings.is_tracing { now.unix_us } else { 0 };
+                let entries = Entries { origin: *origin, first: *next, sent_unix_us, bytes };
+                ports.to_link(link, PeerFrame::Entries(entries));
+                *next = last + 1;
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
+        let timing = self.settings.timing;
+        let has_changes = self.replica.has_changes(link);
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if has_changes && state.acknowledge_since_ms.is_none() {
+            state.acknowledge_since_ms = Some(now.monotonic_ms);
+        }
+        let is_due = now.monotonic_ms >= state.heartbeat_sent_ms + timing.heartbeat_ms;
+        let is_acknowledgement_due = state.unacknowledged >= ACKNOWLEDGE_ENTRIES
+            || state.acknowledge_since_ms.is_some_and(|since| now.monotonic_ms >= since + timing.acknowledge_ms);
+        if is_due || is_acknowledgement_due {
+            state.heartbeat_sent_ms = now.monotonic_ms;
+            state.acknowledge_since_ms = None;
+            state.unacknowledged = 0;
+            let held = self.replica.take_changes(link);
+            ports.to_link(link, PeerFrame::Heartbeat { held, time: self.replica.clock().last() });
+        }
+    }
+
+    /// Tells people, once, which nodes cannot be reached; not of a link that is back at once.
+    pub(super) fn announce_lost(&mut self, now: Now, ports: &mut impl Ports) {
+        let after_ms = self.settings.timing.announce_after_ms;
+        let mut nodes = Vec::new();
+        for (node, lost) in &mut self.lost {
+            if !lost.is_announced && !lost.said_goodbye && now.monotonic_ms >= lost.since_ms + after_ms {
+                lost.is_announced = true;
+                nodes.push(*node);
+            }
+        }
+        if !nodes.is_empty() {
+            self.tell_everyone(&notice::unreachable(&nodes), ports);
+        }
+    }
+
+    /// Since when a node has not been reachable, in monotonic milliseconds.
+    pub(super) fn lost_since_ms(&self, node: u16) -> Option<u64> {
+        self.lost.get(&node).map(|lost| lost.since_ms)
+    }
+}
+
+/// Entries from `next` on, as one piece of bytes, and the number of the last: one chunk as it is, or several small ones.
+fn gather(log: &crate::clique::Log, origin: Origin, next: u64) -> Option<(Bytes, u64)> {
+    let chunk = log.chunk(origin, next)?;
+    let mut last = chunk.last();
+    let bytes = chunk.slice(next, last);
+    let joins = |last: u64, size: usize| {
+        log.chunk(origin, last + 1).filter(|following| size + following.bytes.len() <= MAX_FRAME_BYTES)
+    };
+    if joins(last, bytes.len()).is_none() {
+        return Some((bytes, last));
+    }
+    let mut joined = BytesMut::from(&bytes[..]);
+    while let Some(following) = joins(last, joined.len()) {
+        joined.extend_from_slice(&following.bytes);
+        last = following.last();
+    }
+    Some((joined.freeze(), last))
+}

@@ -1,0 +1,270 @@
+//! The hub: everything that one node decides, in one place, by one writer.
+//!
+//! It composes the directory (who is here), the replica (what was said) and the links, and turns what comes in from
+//! clients and peers into what goes out to them. It has no sockets, clocks or locks: time comes in with each turn, and
+//! what goes out goes through [`Ports`]. The router drives it with real sockets; the simulation with virtual ones.
+//!
+//! A *turn* is: any number of inputs, then `finish_turn`, which numbers and appends what was accepted, applies what has
+//! come, delivers, and feeds links and slow readers from the log.
+//!
+//! Readers and peers are the same thing: an output with a bound, and a cursor into the log. While there is room, new
+//! entries go out at once; at the bound the cursor stays where it is, and the log is read on from there when the
+//! output has drained. Nothing is queued twice, nothing is dropped, and nobody waits for anybody.
+
+mod accept;
+mod clients;
+mod delivery;
+mod links;
+mod outcomes;
+mod ports;
+mod receipts;
+mod reports;
+mod voice;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use rustc_hash::FxHashMap;
+
+use self::{accept::Accepting, clients::Client, links::Link, outcomes::Outcomes, receipts::Receipts};
+pub use self::{
+    clients::{FromClient, Registering, Submission},
+    links::FromLink,
+    ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span, wait_span},
+};
+use crate::{
+    chat::{Directory, Registration, directory::Change},
+    clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
+    wire::peer::PeerFrame,
+};
+
+/// Entries of the log that one slow reader may be shown in one turn, so that the others are not held up.
+const MAX_REPLAY_ENTRIES_PER_TURN: u64 = 4_096;
+
+/// What a hub needs to know about its node.
+#[derive(Debug, Clone)]
+pub struct HubSettings {
+    pub origin: Origin,
+    /// How others reach this node's gRPC port.
+    pub advertise: String,
+    pub chat_port: u16,
+    /// How many nodes the settings name, this one included.
+    pub expected_nodes: usize,
+    pub max_log_bytes: usize,
+    pub timing: Timing,
+    /// Whether frames to peers say when they were sent.
+    pub is_tracing: bool,
+    /// When this incarnation began, in Unix milliseconds.
+    pub started_unix_ms: u64,
+}
+
+/// The rhythm of a link.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A link says something at least this often.
+    pub heartbeat_ms: u64,
+    /// A link that has been silent for this long is dead.
+    pub dead_after_ms: u64,
+    /// Heights are acknowledged within this time.
+    pub acknowledge_ms: u64,
+    /// A node that cannot be reached for this long is announced to people.
+    pub announce_after_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { heartbeat_ms: 200, dead_after_ms: 800, acknowledge_ms: 5, announce_after_ms: 1_500 }
+    }
+}
+
+/// The time of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    pub unix_us: u64,
+    /// Since some moment before; never goes back.
+    pub monotonic_ms: u64,
+}
+
+impl Now {
+    #[must_use]
+    pub fn unix_ms(self) -> u64 {
+        self.unix_us / 1_000
+    }
+}
+
+/// A node that was linked and is not any more.
+#[derive(Debug)]
+struct Lost {
+    since_ms: u64,
+    said_goodbye: bool,
+    is_announced: bool,
+}
+
+/// What waits for somebody whose node went away without a goodbye.
+#[derive(Debug)]
+struct Mailbox {
+    /// To whom it was sent.
+    registration: Registration,
+    /// What the node was known to have; the rest may not have been delivered.
+    received: Arc<Heights>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Hub {
+    settings: HubSettings,
+    replica: Replica,
+    directory: Directory,
+    members: Members,
+    clients: FxHashMap<ClientId, Client>,
+    by_registration: FxHashMap<Registration, ClientId>,
+    /// Which client waits for which ballot.
+    asking: BTreeMap<u64, ClientId>,
+    /// Clients that wait for this node to catch up with what they sent elsewhere.
+    resuming: BTreeSet<ClientId>,
+    /// Readers whose cursor lags and who may have room.
+    replaying: BTreeSet<ClientId>,
+    links: BTreeMap<LinkId, Link>,
+    lost: BTreeMap<u16, Lost>,
+    /// By the key of the name.
+    mailboxes: BTreeMap<Arc<str>, Mailbox>,
+    /// What became of entries of nodes that cannot be reached.
+    pending_outcomes: BTreeMap<u16, Outcomes>,
+    /// What became of entries of this node, not yet told.
+    outcomes_here: Outcomes,
+    accepting: Accepting,
+    receipts: Receipts,
+    /// Changes among the people since extended clients were last told.
+    people_news: Vec<Change>,
+    nodes_changed: bool,
+    is_stopping: bool,
+}
+
+impl Hub {
+    #[must_use]
+    pub fn new(settings: HubSettings) -> Self {
+        let origin = settings.origin;
+        Self {
+            replica: Replica::new(origin, settings.max_log_bytes),
+            directory: Directory::new(origin.node),
+            members: Members::new(origin, settings.expected_nodes),
+            clients: FxHashMap::default(),
+            by_registration: FxHashMap::default(),
+            asking: BTreeMap::new(),
+            resuming: BTreeSet::new(),
+            replaying: BTreeSet::new(),
+            links: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
+            pending_outcomes: BTreeMap::new(),
+            outcomes_here: Outcomes::default(),
+            accepting: Accepting::default(),
+            receipts: Receipts::default(),
+            people_news: Vec::new(),
+            nodes_changed: false,
+            is_stopping: false,
+            settings,
+        }
+    }
+
+    /// This node's index.
+    #[must_use]
+    pub fn node(&self) -> u16 {
+        self.settings.origin.node
+    }
+
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Open client connections, registered or not.
+    #[must_use]
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Ends a turn: everything that the inputs since the last one led to goes out.
+    pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
+        self.commit(now, ports);
+        while let Some(run) = self.replica.apply_next(now.unix_ms()) {
+            self.deliver(&run, now, ports);
+        }
+        self.go_on_resuming(now, ports);
+        self.replay(now, ports);
+        self.evict(ports);
+        self.tell_outcomes(ports);
+        self.tell_people_news(ports);
+        self.announce_lost(now, ports);
+        self.tell_nodes_news(ports);
+        self.pump_links(now, ports);
+    }
+
+    /// Whether another turn is worth taking at once, without new input.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.replaying.is_empty()
+    }
+
+    /// When the next turn is due at the latest, in monotonic milliseconds, if nothing comes in before.
+    #[must_use]
+    pub fn next_deadline_ms(&self, now: Now) -> u64 {
+        let idle = now.monotonic_ms + self.settings.timing.heartbeat_ms;
+        let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
+        let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty();
+        let waiting = is_waiting.then_some(now.monotonic_ms + 50);
+        links.chain(waiting).fold(idle, u64::min)
+    }
+
+    /// Takes no more people and messages, and tells everybody.
+    pub fn stop(&mut self, now: Now, ports: &mut impl Ports) {
+        self.commit(now, ports);
+        self.is_stopping = true;
+        let text = crate::chat::notice::stopping(self.node());
+        self.tell_everyone(&text, ports);
+    }
+
+    /// Whether every linked peer has confirmed everything that this node accepted.
+    #[must_use]
+    pub fn is_replicated(&self) -> bool {
+        let me = self.settings.origin;
+        let height = self.replica.log().height(me);
+        self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
+    }
+
+    /// The last word to peers, and the end of every client's connection.
+    pub fn say_goodbye(&mut self, ports: &mut impl Ports) {
+        for link in self.links.keys() {
+            ports.to_link(*link, PeerFrame::Goodbye);
+        }
+        for client in self.clients.keys() {
+            ports.close_client(*client);
+        }
+    }
+
+    fn me_as_member(&self) -> Member {
+        Member { node: self.node(), advertise: self.settings.advertise.clone(), chat_port: self.settings.chat_port }
+    }
+
+    fn send_asks(asks: Vec<Ask>, ports: &mut impl Ports) {
+        for ask in asks {
+            let (link, origin, from, stop) = match ask {
+                Ask::From { link, origin, number } => (link, origin, number, false),
+                Ask::Stop { link, origin } => (link, origin, 0, true),
+            };
+            ports.to_link(link, PeerFrame::Want { origin, from, stop });
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the hub needs from the world outside.
+
+use crate::{
+    chat::{Registration, Trace},
+    clique::{LinkId, Member, Origin},
+    wire::peer::PeerFrame,
+};
+
+/// A client connection, as long as it lives; never used twice in one process.
+pub type ClientId = u64;
+
+/// The outputs of a node: to clients, to peers, to whoever follows messages.
+pub trait Ports {
+    /// Appends to what a client will be sent. Never waits; the caller minds the room.
+    fn to_client(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>);
+
+    /// Whether a client's output is below its bound.
+    fn client_has_room(&self, client: ClientId) -> bool;
+
+    /// Asks for `FromClient::Drained` once the client's output has room again.
+    fn tell_when_drained(&mut self, client: ClientId);
+
+    /// Closes a client's connection after what it has still to be sent.
+    fn close_client(&mut self, client: ClientId);
+
+    /// Appends to what a peer will be sent. Never waits; the caller minds the room for entries.
+    fn to_link(&mut self, link: LinkId, frame: PeerFrame);
+
+    /// Whether a link's output is below its bound; if not, `FromLink::Drained` follows once it is.
+    fn link_has_room(&mut self, link: LinkId) -> bool;
+
+    /// Closes a link, for this reason.
+    fn close_link(&mut self, link: LinkId, reason: &str);
+
+    /// A node has been heard of that should be dialled.
+    fn dial(&mut self, member: &Member);
+
+    /// A step on the way of a sampled message.
+    fn trace(&mut self, step: TraceStep);
+}
+
+/// Put on a client's output behind a message: what to report once it is written to the socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub origin: Origin,
+    pub number: u64,
+    pub recipient: Registration,
+    /// To this person alone.
+    pub is_direct: bool,
+    /// The sender wants to know of the delivery.
+    pub wants_receipt: bool,
+    pub trace: Option<Trace>,
+    /// When it was put there, in Unix microseconds.
+    pub queued_unix_us: u64,
+    /// When it was accepted, in Unix milliseconds, if it comes from the log instead of live.
+    pub replayed_from_unix_ms: Option<u64>,
+}
+
+/// The decision to trace a message, made where it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampled {
+    /// The trace, and the span of the acceptance.
+    pub trace: Trace,
+    /// The span of the client that sent it.
+    pub parent_span_id: Option<[u8; 8]>,
+}
+
+/// A step on the way of a sampled message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TraceStep {
+    /// Taken from its sender and numbered.
+    Accepted {
+        sampled: Sampled,
+        origin: Origin,
+        number: u64,
+        sender: String,
+        to: String,
+        text_bytes: usize,
+        received_unix_us: u64,
+        accepted_unix_us: u64,
+    },
+    /// Come over a link.
+    Crossed {
+        trace: Trace,
+        origin: Origin,
+        number: u64,
+        /// The node that sent it here; not always its origin.
+        from_node: u16,
+        accepted_unix_ms: u64,
+        sent_unix_us: u64,
+        received_unix_us: u64,
+    },
+}
+
+/// Span of a message's crossing to a node, derived from the span of its acceptance, so that nothing has to be
+/// remembered per message between its arrival and its delivery.
+#[must_use]
+pub fn crossing_span(trace: &Trace, node: u16) -> [u8; 8] {
+    derived_span(trace, u64::from(node) + 1)
+}
+
+/// Span of a message's wait before it crosses to a node.
+#[must_use]
+pub fn wait_span(trace: &Trace, node: u16) -> [u8; 8] {
+    derived_span(trace, (u64::from(node) + 1) << 32)
+}
+
+/// One round of the SplitMix64 generator (Steele et al., 2014).
+fn derived_span(trace: &Trace, salt: u64) -> [u8; 8] {
+    let mut state = u64::from_be_bytes(trace.span_id).wrapping_add(salt.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // A span id of zero means "none".
+    (state ^ (state >> 31)).max(1).to_be_bytes()
+}

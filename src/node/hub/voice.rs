@@ -1,0 +1,118 @@
+//! How each dialect says what the node has to say.
+
+use super::{ClientId, Hub, Ports, clients::Client};
+use crate::{
+    chat::{Addressee, Message, SERVICE_NAME, Trace},
+    clique::{Origin, time},
+    wire::{
+        Dialect,
+        entry::EntryView,
+        extended::{self, FromNode, MessageId},
+        frames, lines,
+    },
+};
+
+impl Hub {
+    /// Says something to one client, in its dialect.
+    pub(super) fn tell(&self, client: ClientId, text: &str, ports: &mut impl Ports) {
+        if let Some(state) = self.clients.get(&client) {
+            ports.to_client(client, &notice(state, text), None);
+        }
+    }
+
+    /// Says something to everybody who is registered here.
+    pub(super) fn tell_everyone(&self, text: &str, ports: &mut impl Ports) {
+        for (client, state) in self.clients.iter().filter(|(_, state)| state.registration().is_some()) {
+            ports.to_client(*client, &notice(state, text), None);
+        }
+    }
+}
+
+fn notice(client: &Client, text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 64);
+    match client.dialect {
+        Dialect::Lines => lines::encode_notice(&mut out, text),
+        Dialect::Frames => {
+            let receiver = client.name().map_or("you", |name| name.as_str());
+            frames::encode_message(&mut out, SERVICE_NAME, receiver, text.as_bytes());
+        }
+        Dialect::Extended => FromNode::Notice(extended::Notice { text: text.to_owned() }).encode(&mut out),
+    }
+    out
+}
+
+/// One log entry in the words of each dialect, each made at most once.
+pub(super) struct Rendered<'a> {
+    origin: Origin,
+    number: u64,
+    view: EntryView<'a>,
+    frames: Option<Vec<u8>>,
+    lines: Option<Vec<u8>>,
+    extended: [Option<Vec<u8>>; 2],
+}
+
+impl<'a> Rendered<'a> {
+    pub(super) fn new(origin: Origin, number: u64, view: EntryView<'a>) -> Self {
+        Self { origin, number, view, frames: None, lines: None, extended: [None, None] }
+    }
+
+    /// Which entry it is, and what it says.
+    pub(super) fn identity(&self) -> (Origin, u64, &Message<'a>) {
+        (self.origin, self.number, &self.view.message)
+    }
+
+    pub(super) fn for_dialect(&mut self, dialect: Dialect, is_replayed: bool) -> &[u8] {
+        let (origin, number, view) = (self.origin, self.number, &self.view);
+        match dialect {
+            Dialect::Frames => self.frames.get_or_insert_with(|| {
+                let mut out = Vec::new();
+                let message = &view.message;
+                frames::encode_message(&mut out, message.sender, message.to.as_str(), message.text);
+                out
+            }),
+            Dialect::Lines => self.lines.get_or_insert_with(|| {
+                let mut out = Vec::new();
+                let message = &view.message;
+                let to = match message.to {
+                    Addressee::Person(..) => None,
+                    Addressee::Everyone => Some(message.to.as_str()),
+                };
+                lines::encode_message(&mut out, message.sender, to, message.text);
+                out
+            }),
+            Dialect::Extended => self.extended[usize::from(is_replayed)]
+                .get_or_insert_with(|| delivery(origin, number, view, is_replayed)),
+        }
+    }
+}
+
+fn delivery(origin: Origin, number: u64, view: &EntryView<'_>, is_replayed: bool) -> Vec<u8> {
+    let message = &view.message;
+    let mut out = Vec::new();
+    FromNode::Delivery(extended::Delivery {
+        id: Some(MessageId { origin: Some(origin.into()), number }),
+        from: message.sender.to_owned(),
+        to: message.to.as_str().to_owned(),
+        text: message.text.to_vec(),
+        time_unix_ms: time::unix_ms(view.time),
+        replayed: is_replayed,
+        traceparent: message.trace.as_ref().map(traceparent).unwrap_or_default(),
+    })
+    .encode(&mut out);
+    out
+}
+
+/// W3C trace context, version 00, sampled.
+fn traceparent(trace: &Trace) -> String {
+    format!("00-{}-{}-01", hex(&trace.trace_id), hex(&trace.span_id))
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,2 @@
+//! The shell: sockets, clocks, tasks.
+pub mod hub;
