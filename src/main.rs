@@ -1,1 +1,155 @@
-fn main() {}
+//! The command line: parse, configure, run; exit codes.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+use clique::{
+    client,
+    config::{self, ClientArgs, ConfigError, LogSettings, NodeArgs},
+    health,
+    node::{Node, world::RealWorld},
+    telemetry::{ServiceName, Spans, init_logs},
+    up::Up,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Chat without a centre: equal nodes, one history, nothing lost when a link is cut.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node.
+    Node(NodeArgs),
+    /// Run a whole clique in this process, on loopback.
+    Up {
+        /// How many nodes.
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        nodes: u16,
+        #[command(flatten)]
+        args: Box<NodeArgs>,
+    },
+    /// Talk: at a terminal, or with lines or JSON through pipes.
+    Client(ClientArgs),
+    /// Ask the node of these settings on this machine whether it is ready; exit code 0 if it is.
+    Health(NodeArgs),
+}
+
+/// Exit code for settings that cannot be used, and ports that cannot be had.
+const BAD_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &anyhow::Error::new(error).context("the runtime cannot be started")),
+    };
+    let code = runtime.block_on(async {
+        match command {
+            Command::Node(args) => run_node(&args).await,
+            Command::Up { nodes, args } => run_up(&args, nodes).await,
+            Command::Client(args) => return run_client(&args).await,
+            Command::Health(args) => check_health(&args).await,
+        }
+        .map_or_else(|(code, error)| fail(code, &error), |()| ExitCode::SUCCESS)
+    });
+    // A thread that waits for the terminal does not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code
+}
+
+/// An error with the exit code that it deserves.
+type Failure = (u8, anyhow::Error);
+
+fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
+    eprintln!("clique: {error:#}");
+    ExitCode::from(code)
+}
+
+fn bad_settings(error: impl Into<anyhow::Error>) -> Failure {
+    (BAD_SETTINGS, error.into())
+}
+
+fn start_logs(log: &LogSettings) -> Result<(), Failure> {
+    init_logs(log.format, &log.filter).map_err(bad_settings)
+}
+
+async fn run_node(args: &NodeArgs) -> Result<(), Failure> {
+    let config = config::node(args, &config::environment()).map_err(bad_settings)?;
+    start_logs(&config.log)?;
+    raise_open_files();
+    let name = format!("clique-node-{}", config.node.index);
+    let spans = Spans::new(&config.trace, ServiceName::Default(&name), &name).map_err(bad_settings)?;
+    let mut stop = StopSignals::new()?;
+    let node = Node::start(config.node, RealWorld, spans).await.map_err(bad_settings)?;
+    stop.received().await;
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        () = node.stop() => Ok(()),
+        () = stop.received() => Err((1, anyhow::anyhow!("stopped at once by a second signal"))),
+    }
+}
+
+async fn run_up(args: &NodeArgs, nodes: u16) -> Result<(), Failure> {
+    let config = config::up(args, nodes, &config::environment()).map_err(bad_settings)?;
+    start_logs(&config.log)?;
+    raise_open_files();
+    let mut stop = StopSignals::new()?;
+    let up = Up::start(config).await.map_err(bad_settings)?;
+    println!("{}", up.table());
+    stop.received().await;
+    println!("stopping");
+    tokio::select! {
+        () = up.stop() => Ok(()),
+        () = stop.received() => Err((1, anyhow::anyhow!("stopped at once by a second signal"))),
+    }
+}
+
+async fn run_client(args: &ClientArgs) -> ExitCode {
+    let environment = config::environment();
+    let settings: Result<_, ConfigError> = config::client(args, &environment);
+    match settings {
+        Ok(settings) => client::run(settings).await.into(),
+        Err(error) => fail(BAD_SETTINGS, &error.into()),
+    }
+}
+
+async fn check_health(args: &NodeArgs) -> Result<(), Failure> {
+    let (host, port) = config::health_target(args, &config::environment()).map_err(bad_settings)?;
+    let text = health::check(host, port).await.map_err(|error| (1, error.into()))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// One connection takes one open file; where the system allows more than its default they are taken.
+fn raise_open_files() {
+    match rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        Ok(limit) => tracing::debug!("{limit} files can be open"),
+        Err(error) => tracing::warn!("the limit of open files cannot be raised: {error}"),
+    }
+}
+
+/// Ctrl-C and the signal of service managers.
+struct StopSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self, Failure> {
+        let open =
+            |kind| signal(kind).map_err(|error| (1, anyhow::Error::new(error).context("signals cannot be handled")));
+        Ok(Self { interrupt: open(SignalKind::interrupt())?, terminate: open(SignalKind::terminate())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

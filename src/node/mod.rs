@@ -1,2 +1,249 @@
-//! The shell: sockets, clocks, tasks.
+//! The shell: one node with real sockets, tasks and a clock around the pure core.
+//!
+//! ```text
+//! people ─▶ client_door ─▶ session ─▶ ┌────────┐ ◀─ link ◀─ peer_door ◀─ peers
+//!                          outbox  ◀─ │ router │ ─▶ link ─▶ dialer    ─▶
+//!                                     │ (hub)  │
+//!           web_door (health, metrics)└────────┘
+//! ```
+//!
+//! A node is born in this order: ports bound, router, doors, dialler. It dies in the other: no new people, everybody
+//! told, peers given the rest, goodbyes, sockets flushed; all within one deadline.
+
+mod client_door;
+mod dialer;
 pub mod hub;
+mod metrics;
+mod outbox;
+mod peer_door;
+mod router;
+mod session;
+pub mod settings;
+mod spans;
+mod web_door;
+pub mod world;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::{Server, server::TcpConnectInfo};
+
+use self::{
+    dialer::{Dialer, FRAME_BYTES, MAX_MESSAGE_BYTES, WINDOW_BYTES},
+    hub::{Hub, HubSettings},
+    metrics::Metrics,
+    peer_door::{LinkContext, PeerService},
+    router::{Router, RouterHandle},
+    session::SessionContext,
+    spans::NodeSpans,
+    world::World,
+};
+pub use self::{
+    router::Status,
+    settings::{Limits, NodeSettings},
+};
+use crate::{
+    clique::Origin,
+    telemetry::Spans,
+    wire::proto::{DESCRIPTORS, generated::peer_server::PeerServer},
+};
+
+/// Streams that one connection of a stranger may open.
+const MAX_STREAMS_PER_CONNECTION: u32 = 16;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the {what} port {address} is in use; is this node running already, or another with the same index?")]
+    PortInUse { what: &'static str, address: SocketAddr },
+    #[error("the {what} port {address} cannot be opened: {error}")]
+    Port { what: &'static str, address: SocketAddr, error: io::Error },
+    #[error("the gRPC description of the service cannot be read: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    pub chat_address: SocketAddr,
+    pub peer_address: SocketAddr,
+    pub http_address: SocketAddr,
+    index: u16,
+    router: RouterHandle,
+    spans: Spans,
+    drain: Duration,
+    /// Everything but the router.
+    tasks: TaskTracker,
+    router_task: TaskTracker,
+    /// No new people.
+    draining: CancellationToken,
+    /// No new links, and the end of the HTTP door.
+    closing: CancellationToken,
+    /// The end of links and sessions.
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Opens the ports and starts everything.
+    ///
+    /// # Errors
+    /// If a port cannot be opened.
+    pub async fn start<W>(settings: NodeSettings, world: W, spans: Spans) -> Result<Self, StartError>
+    where
+        W: World<Listener = tokio::net::TcpListener, Stream = tokio::net::TcpStream>,
+    {
+        let bind = async |what: &'static str, port: u16| {
+            let address = SocketAddr::new(settings.listen, port);
+            let opened = world.bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+            opened.map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => StartError::PortInUse { what, address },
+                _ => StartError::Port { what, address, error },
+            })
+        };
+        let (chat_address, chat) = bind("chat", settings.chat_port).await?;
+        let (peer_address, peers) = bind("gRPC", settings.peer_port).await?;
+        let (http_address, http) = bind("HTTP", settings.http_port).await?;
+        let origin = Origin { node: settings.index, incarnation: world.unix_us() };
+        let advertise = match settings.advertise.as_str() {
+            "" => peer_address.to_string(),
+            advertise => advertise.to_owned(),
+        };
+        let hub = Hub::new(HubSettings {
+            origin,
+            advertise,
+            chat_port: chat_address.port(),
+            expected_nodes: settings.expected_nodes,
+            max_log_bytes: settings.max_log_bytes,
+            timing: settings.timing,
+            is_tracing: spans.is_enabled(),
+            started_unix_ms: world.unix_us() / 1_000,
+        });
+        let metrics = Arc::new(Metrics::default());
+        let node_spans = NodeSpans::new(spans.clone(), settings.index);
+        let (dial, learned) = mpsc::unbounded_channel();
+        let (router, handle) = Router::new(hub, world.clone(), metrics.clone(), node_spans.clone(), dial);
+        let node = Self {
+            chat_address,
+            peer_address,
+            http_address,
+            index: settings.index,
+            router: handle.clone(),
+            spans,
+            drain: Duration::from_millis(settings.drain_ms),
+            tasks: TaskTracker::new(),
+            router_task: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        };
+        node.router_task.spawn(router.run());
+        let context = LinkContext::new(&settings, handle.clone(), metrics.clone(), node.stop.clone());
+        node.open_peer_door(peers, context.clone())?;
+        let web = web_door::serve(http, handle.clone(), metrics.clone(), node.draining.clone(), node.closing.clone());
+        node.tasks.spawn(async move {
+            if let Err(error) = web.await {
+                tracing::warn!("the HTTP door has failed: {error}");
+            }
+        });
+        let sessions = SessionContext {
+            router: handle,
+            world: world.clone(),
+            limits: settings.limits,
+            metrics,
+            spans: node_spans,
+            stop: node.stop.clone(),
+        };
+        let dialer = Dialer { world, me: origin, context, tasks: node.tasks.clone() };
+        node.tasks.spawn(dialer.run(settings.peers.clone(), learned));
+        let doors = client_door::serve::<W>(chat, sessions, node.tasks.clone(), node.draining.clone());
+        node.tasks.spawn(doors);
+        if !settings.secret.is_set() {
+            tracing::warn!("no CLIQUE_SECRET is set: peers are accepted from loopback only");
+        }
+        tracing::info!(
+            node = settings.index,
+            chat = %chat_address,
+            grpc = %peer_address,
+            http = %http_address,
+            "node {} is up",
+            settings.index
+        );
+        Ok(node)
+    }
+
+    fn open_peer_door(&self, listener: tokio::net::TcpListener, context: LinkContext) -> Result<(), StartError> {
+        let (_, health) = tonic_health::server::health_reporter();
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let service = PeerServer::new(PeerService { context, tasks: self.tasks.clone() })
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = Server::builder()
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+            .tcp_nodelay(true)
+            .add_service(health)
+            .add_service(reflection)
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, self.closing.clone().cancelled_owned());
+        self.tasks.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::warn!("the gRPC door has failed: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    /// This node's index.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// A summary of the state; `None` once the node has stopped.
+    pub async fn status(&self) -> Option<Status> {
+        self.router.status().await
+    }
+
+    /// Stops in good order: no new people; everybody told; peers given what they lack; goodbyes; sockets flushed.
+    /// What is not done within the drain time is cut short.
+    pub async fn stop(self) {
+        let deadline = Instant::now() + self.drain;
+        self.draining.cancel();
+        self.router.stop().await;
+        let replicated = async {
+            while self.router.status().await.is_some_and(|status| !status.is_replicated) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout_at(deadline, replicated).await.is_err() {
+            tracing::warn!(node = self.index, "some peers had not confirmed everything when the drain time was over");
+        }
+        self.router.say_goodbye().await;
+        // The router has dealt with the goodbyes once it answers.
+        let _ = timeout_at(deadline, self.router.status()).await;
+        self.closing.cancel();
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            tracing::warn!(node = self.index, "some connections were cut short when the drain time was over");
+        }
+        drop(self.router);
+        self.router_task.close();
+        let _ = timeout_at(deadline.max(Instant::now() + Duration::from_millis(100)), self.router_task.wait()).await;
+        self.spans.shutdown(Duration::from_secs(1)).await;
+        tracing::info!(node = self.index, "node {} has stopped", self.index);
+    }
+}
+
+// The gRPC layer tells the peer's address through this type; the peer door relies on it.
+const _: fn(&TcpConnectInfo) -> Option<SocketAddr> = TcpConnectInfo::remote_addr;

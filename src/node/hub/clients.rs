@@ -6,6 +6,8 @@
 //!     └──────────────────────────────────────────────┘
 //! ```
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::{ClientId, Hub, Mark, Now, Ports, Sampled, accept::Target, delivery::Cursor};
@@ -24,6 +26,8 @@ use crate::{
     },
 };
 
+/// Inputs put aside for a client while its name is asked for; beyond it the connection is given up.
+const MAX_DEFERRED: usize = 1_024;
 /// How long a resuming client waits for its node to catch up with what it sent elsewhere, in milliseconds.
 const MAX_RESUME_WAIT_MS: u64 = 1_000;
 /// People in one frame of the snapshot, so that it fits.
@@ -41,8 +45,14 @@ pub enum FromClient {
     Command(Command),
     /// Type 5 of the original protocol.
     ListNodes,
+    /// Type 6 of the original protocol.
+    Echo,
+    /// Type 7 of the original protocol.
+    Goodbye,
     /// Something to say to the client from its own connection: a line too long, an unknown command.
     Tell(String),
+    /// It sends nothing more; what it sent is still answered.
+    HalfClosed,
     /// Its output has room again.
     Drained,
     /// These were written to its socket.
@@ -107,11 +117,24 @@ pub(super) struct Client {
     pub(super) cursor: Cursor,
     /// Messages dropped from the log before this client had them, not yet told.
     pub(super) missed: u64,
+    /// What came while the name was being asked for.
+    deferred: VecDeque<FromClient>,
     /// The addressee of the last message, as long as nobody came or went.
     pub(super) last_target: Option<(Bytes, u64, Target)>,
 }
 
 impl Client {
+    fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            life: Life::Connected,
+            cursor: Cursor::Live,
+            missed: 0,
+            deferred: VecDeque::new(),
+            last_target: None,
+        }
+    }
+
     pub(super) fn name(&self) -> Option<&Name> {
         match &self.life {
             Life::Registered { name, .. } => Some(name),
@@ -130,17 +153,30 @@ impl Client {
 impl Hub {
     /// Takes what a client sent.
     pub fn from_client(&mut self, client: ClientId, input: FromClient, now: Now, ports: &mut impl Ports) {
+        if let FromClient::Opened { dialect } = input {
+            self.clients.insert(client, Client::new(dialect));
+            return;
+        }
+        let Some(input) = self.defer(client, input, ports) else { return };
         match input {
-            FromClient::Opened { dialect } => {
-                let state =
-                    Client { dialect, life: Life::Connected, cursor: Cursor::Live, missed: 0, last_target: None };
-                self.clients.insert(client, state);
-            }
+            FromClient::Opened { .. } => {}
             FromClient::Register(registering) => self.register(client, registering, now, ports),
-            FromClient::Submit(submissions) => {
-                for submission in submissions {
-                    self.submit(client, submission, now, ports);
-                }
+            FromClient::Submit(submissions) => self.submit_all(client, submissions, now, ports),
+            FromClient::Echo => {
+                let mut out = Vec::new();
+                frames::encode_empty(&mut out, frames::kind::ECHO_ANSWER);
+                ports.to_client(client, &out, None);
+            }
+            FromClient::Goodbye => {
+                self.commit(now, ports);
+                let mut out = Vec::new();
+                frames::encode_empty(&mut out, frames::kind::GOODBYE_ANSWER);
+                ports.to_client(client, &out, None);
+                ports.close_client(client);
+            }
+            FromClient::HalfClosed => {
+                self.commit(now, ports);
+                ports.close_client(client);
             }
             FromClient::Command(command) => self.command(client, command, now, ports),
             FromClient::ListNodes => {
@@ -163,6 +199,56 @@ impl Hub {
                 }
             }
             FromClient::Closed { unwritten } => self.closed(client, &unwritten, ports),
+        }
+    }
+
+    /// Puts aside what comes from a client whose name is being asked for. Gives back what is to be acted on now.
+    fn defer(&mut self, client: ClientId, input: FromClient, ports: &mut impl Ports) -> Option<FromClient> {
+        let is_about_output = matches!(input, FromClient::Drained | FromClient::Written(_) | FromClient::Closed { .. });
+        let state = self.clients.get_mut(&client)?;
+        let is_waiting = matches!(state.life, Life::Asking { .. } | Life::Resuming { .. });
+        if is_about_output || !is_waiting {
+            return Some(input);
+        }
+        state.deferred.push_back(input);
+        if state.deferred.len() > MAX_DEFERRED {
+            state.deferred.clear();
+            self.tell(client, "too much came before the name was given; the connection is closed", ports);
+            ports.close_client(client);
+        }
+        None
+    }
+
+    /// Goes on with what was put aside, now that the name is given or refused.
+    fn undefer(&mut self, client: ClientId, now: Now, ports: &mut impl Ports) {
+        while let Some(state) = self.clients.get_mut(&client)
+            && !matches!(state.life, Life::Asking { .. } | Life::Resuming { .. })
+            && let Some(input) = state.deferred.pop_front()
+        {
+            self.from_client(client, input, now, ports);
+        }
+    }
+
+    fn submit_all(&mut self, client: ClientId, submissions: Vec<Submission>, now: Now, ports: &mut impl Ports) {
+        let mut submissions = submissions.into_iter();
+        while let Some(submission) = submissions.next() {
+            let Some(state) = self.clients.get_mut(&client) else { return };
+            match state.life {
+                // In the text dialect the first line is the name, and so is each line until one is given.
+                Life::Connected if state.dialect == Dialect::Lines => {
+                    let name = match submission.text.trim_ascii() {
+                        b"" => submission.to,
+                        text => [&submission.to, text].join(&b' ').into(),
+                    };
+                    self.register(client, Registering { name, ..Registering::default() }, now, ports);
+                }
+                Life::Asking { .. } | Life::Resuming { .. } => {
+                    let rest = std::iter::once(submission).chain(submissions).collect();
+                    state.deferred.push_front(FromClient::Submit(rest));
+                    return;
+                }
+                Life::Connected | Life::Registered { .. } => self.submit(client, submission, now, ports),
+            }
         }
     }
 
@@ -205,6 +291,7 @@ impl Hub {
             self.resuming.remove(&client);
             if let Life::Resuming { registering, .. } = self.set_life(client, Life::Connected) {
                 self.ask_for_name(client, registering, now, ports);
+                self.undefer(client, now, ports);
             }
         }
     }
@@ -231,7 +318,7 @@ impl Hub {
     }
 
     /// Acts on ballots that have come to their end.
-    pub(super) fn settle(&mut self, settled: Vec<Settled>, ports: &mut impl Ports) {
+    pub(super) fn settle(&mut self, settled: Vec<Settled>, now: Now, ports: &mut impl Ports) {
         for Settled { ballot, person, given } in settled {
             let Some(client) = self.asking.remove(&ballot) else { continue };
             let Life::Asking { resume, .. } = self.set_life(client, Life::Connected) else { continue };
@@ -240,6 +327,7 @@ impl Hub {
             } else {
                 self.refuse_name(client, &notice::name_taken(person.asked_name.as_str()), true, ports);
             }
+            self.undefer(client, now, ports);
         }
     }
 

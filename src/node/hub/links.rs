@@ -118,7 +118,7 @@ impl Hub {
                 self.drop_link(former, ports);
                 // Votes that were asked for on the former link will not come.
                 let settled = self.directory.abstains(node);
-                self.settle(settled, ports);
+                self.settle(settled, now, ports);
                 ports.close_link(former, "another link to the same node has taken its place");
             }
             Admission::Take { instead_of: None } => {}
@@ -197,7 +197,7 @@ impl Hub {
         self.lost.insert(node, Lost { since_ms: now.monotonic_ms, said_goodbye, is_announced: false });
         let (changes, settled) = self.directory.node_down(node, said_goodbye);
         self.people_changed(changes, ports);
-        self.settle(settled, ports);
+        self.settle(settled, now, ports);
         self.nodes_changed = true;
         self.reachable_shrank(ports);
     }
@@ -255,12 +255,12 @@ impl Hub {
             }
             PeerFrame::Reserve { ballot, person } => {
                 let (granted, lost) = self.directory.asked(&Person { node, ..person });
-                self.settle(lost, ports);
+                self.settle(lost, now, ports);
                 ports.to_link(link, PeerFrame::Vote { ballot, granted });
             }
             PeerFrame::Vote { ballot, granted } => {
                 let settled = self.directory.voted(node, ballot, granted);
-                self.settle(settled.into_iter().collect(), ports);
+                self.settle(settled.into_iter().collect(), now, ports);
             }
             PeerFrame::Outcomes(outcomes) => {
                 // Those of a former life concern nobody any more.

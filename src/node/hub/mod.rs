@@ -30,9 +30,9 @@ use rustc_hash::FxHashMap;
 
 use self::{accept::Accepting, clients::Client, links::Link, outcomes::Outcomes, receipts::Receipts};
 pub use self::{
-    clients::{FromClient, Registering, Submission},
+    clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
-    ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span, wait_span},
+    ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span},
 };
 use crate::{
     chat::{Directory, Registration, directory::Change},

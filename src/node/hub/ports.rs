@@ -99,12 +99,6 @@ pub fn crossing_span(trace: &Trace, node: u16) -> [u8; 8] {
     derived_span(trace, u64::from(node) + 1)
 }
 
-/// Span of a message's wait before it crosses to a node.
-#[must_use]
-pub fn wait_span(trace: &Trace, node: u16) -> [u8; 8] {
-    derived_span(trace, (u64::from(node) + 1) << 32)
-}
-
 /// One round of the SplitMix64 generator (Steele et al., 2014).
 fn derived_span(trace: &Trace, salt: u64) -> [u8; 8] {
     let mut state = u64::from_be_bytes(trace.span_id).wrapping_add(salt.wrapping_mul(0x9e37_79b9_7f4a_7c15));

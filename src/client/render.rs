@@ -1,0 +1,275 @@
+//! What a person at a terminal is shown: events in, lines out.
+//!
+//! Pure: the time, the zone and whether there are colours come in. Whatever others wrote is made harmless here.
+
+use std::time::{Duration, Instant};
+
+use jiff::{Timestamp, tz::TimeZone};
+use nu_ansi_term::{Color, Style};
+
+use super::{
+    events::{Event, accepted_at, no_answer},
+    fate::{Fates, Stage, Verdict},
+    input::is_for_everyone,
+    people::People,
+};
+use crate::{
+    chat::{name, notice},
+    wire::{
+        extended::{Delivery, Registered},
+        lines::printable,
+    },
+};
+
+/// Colours that can be read on light and on dark backgrounds, from the palette of 256.
+const NAME_COLORS: [u8; 14] = [32, 33, 36, 64, 68, 99, 103, 130, 133, 136, 161, 166, 168, 172];
+/// A loss that is mended within this time is told in one line, afterwards.
+const MENDED_SOON_MS: u64 = 1_000;
+
+/// The screen of one person.
+pub struct View {
+    pub color: bool,
+    pub zone: TimeZone,
+    pub trace_url: Option<String>,
+    me: String,
+    node: Option<u32>,
+    people: People,
+    /// What follows a registration is a snapshot, up to the state of the nodes.
+    is_snapshot: bool,
+    fates: Fates,
+    lost: Option<Loss>,
+}
+
+/// A connection that was lost and not yet replaced.
+struct Loss {
+    reason: String,
+    /// When it is told even if nothing else has happened; `None` once told.
+    due: Option<Instant>,
+}
+
+impl View {
+    pub fn new(color: bool, zone: TimeZone, trace_url: Option<String>, me: String) -> Self {
+        Self {
+            color,
+            zone,
+            trace_url,
+            me,
+            node: None,
+            people: People::default(),
+            is_snapshot: true,
+            fates: Fates::default(),
+            lost: None,
+        }
+    }
+
+    /// One's own name, as the node has it.
+    pub fn me(&self) -> &str {
+        &self.me
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.people.names().filter(|name| *name != self.me)
+    }
+
+    /// The lines that an event is worth.
+    pub fn handle(&mut self, event: &Event, today: Timestamp, now: Instant) -> Vec<String> {
+        match event {
+            Event::Message(message) => vec![self.message(message, today)],
+            Event::Sent { reference, to, text } => {
+                self.fates.sent(*reference, to, text, now);
+                Vec::new()
+            }
+            Event::Receipt(receipt) => {
+                self.fates.receipt(receipt, now).map(|verdict| self.verdict(&verdict)).into_iter().collect()
+            }
+            Event::NotAnswered { reference, written } => {
+                let verdict = self.fates.not_answered(*reference, *written, now);
+                verdict.map(|verdict| self.verdict(&verdict)).into_iter().collect()
+            }
+            Event::Notice(text) => vec![self.notice(text)],
+            Event::People(change) => {
+                let me = self.me.clone();
+                let sentences = self.people.apply(change, &me);
+                if self.is_snapshot {
+                    return Vec::new();
+                }
+                sentences.iter().map(|sentence| self.dim(&format!("* {}", printable(sentence.as_bytes())))).collect()
+            }
+            Event::Nodes(_) => {
+                self.is_snapshot = false;
+                Vec::new()
+            }
+            Event::Renamed { name, reason } => {
+                self.me.clone_from(name);
+                vec![self.notice(reason)]
+            }
+            Event::NameRefused { reason, .. } => vec![self.notice(reason)],
+            Event::Unreachable { address, reason } => {
+                // After a loss one line in the end is enough.
+                let is_first = self.node.is_none();
+                let line = is_first.then(|| self.notice(&format!("{address}: {reason}; trying the next node")));
+                line.into_iter().collect()
+            }
+            Event::Lost { reason } => {
+                let due = Some(now + Duration::from_millis(MENDED_SOON_MS));
+                self.lost = Some(Loss { reason: reason.clone(), due });
+                self.verdicts(|fates| fates.connection_lost(now))
+            }
+            Event::Registered { address, registered } => self.registered(address, registered),
+        }
+    }
+
+    /// The lines that are due although nothing has happened.
+    pub fn tick(&mut self, now: Instant) -> Vec<String> {
+        let mut lines = self.verdicts(|fates| fates.tick(now));
+        if let Some(loss) = &mut self.lost
+            && loss.due.is_some_and(|due| due <= now)
+        {
+            loss.due = None;
+            let node = self.node.map_or_else(String::new, |node| format!(" to node {node}"));
+            let line =
+                format!("the connection{node} is lost ({}); looking for another, what you type is kept", loss.reason);
+            lines.push(self.notice(&line));
+        }
+        lines
+    }
+
+    /// When to `tick`.
+    pub fn due(&self) -> Option<Instant> {
+        let lost = self.lost.as_ref().and_then(|loss| loss.due);
+        [self.fates.due(), lost].into_iter().flatten().min()
+    }
+
+    fn verdicts(&mut self, take: impl FnOnce(&mut Fates) -> Vec<Verdict>) -> Vec<String> {
+        let verdicts = take(&mut self.fates);
+        verdicts.iter().map(|verdict| self.verdict(verdict)).collect()
+    }
+
+    fn registered(&mut self, address: &str, registered: &Registered) -> Vec<String> {
+        self.people.clear();
+        self.is_snapshot = true;
+        let before = self.node.replace(registered.node);
+        let wanted = std::mem::replace(&mut self.me, registered.name.clone());
+        let name = printable(registered.name.as_bytes()).into_owned();
+        let mut lines = Vec::new();
+        if let Some(loss) = self.lost.take() {
+            let before = before.map_or_else(|| "the node".to_owned(), |node| format!("node {node}"));
+            let mut line = format!("{before} is gone ({}); you are on node {} now", loss.reason, registered.node);
+            if !registered.resumed {
+                line.push_str(", which does not know where you were: something said meanwhile may be missing");
+            }
+            lines.push(self.notice(&line));
+            if wanted != registered.name {
+                lines.push(self.notice(&format!("somebody has the name {wanted} now; you are {name}")));
+            }
+            return lines;
+        }
+        let welcome = format!(
+            "welcome, {}: you are on node {} ({}); {} of {} nodes, {}",
+            self.paint_name(&name),
+            registered.node,
+            printable(address.as_bytes()),
+            registered.nodes_reachable,
+            registered.nodes_known,
+            notice::people(registered.people as usize),
+        );
+        lines.push(format!("* {welcome}"));
+        lines.push(self.dim("* try:  * hello everyone   NAME hello   /who   /help    Tab completes, Ctrl-D leaves"));
+        lines
+    }
+
+    fn message(&self, message: &Delivery, today: Timestamp) -> String {
+        let time = self.time(accepted_at(message), today);
+        let from = printable(message.from.as_bytes());
+        let to = if is_for_everyone(&message.to) { self.dim(" to *") } else { String::new() };
+        let replayed = if message.replayed { self.dim(" (earlier)") } else { String::new() };
+        // Lines of a text of several lines are indented, so that none can pass for a message of its own.
+        let text = message.text.split(|byte| *byte == b'\n').map(printable).collect::<Vec<_>>().join("\n        ");
+        format!("{} {}{to}{replayed}: {text}", self.dim(&time), self.paint_name(&from))
+    }
+
+    /// The time of day here, with the date if it is not today's.
+    fn time(&self, at: Timestamp, today: Timestamp) -> String {
+        let (at, today) = (at.to_zoned(self.zone.clone()), today.to_zoned(self.zone.clone()));
+        let format = if at.date() == today.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
+        at.strftime(format).to_string()
+    }
+
+    /// What became of a message, in one line.
+    fn verdict(&self, verdict: &Verdict) -> String {
+        let fate = &verdict.fate;
+        let nodes = || format!("on {} of {} nodes", fate.nodes_holding, fate.nodes_known);
+        let to_all = is_for_everyone(&fate.to);
+        let (sign, what) = match fate.stage {
+            Stage::Sent => ('?', "no answer from the node yet".to_owned()),
+            Stage::Unknown => ('?', no_answer(true).to_owned()),
+            Stage::NotSent => ('✗', no_answer(false).to_owned()),
+            Stage::Accepted if to_all => ('✓', format!("accepted, {}; nobody else has it yet", nodes())),
+            Stage::Accepted => ('…', format!("accepted, {}; not delivered yet", nodes())),
+            Stage::Kept => ('…', "kept until the node of its addressee can be reached again".to_owned()),
+            Stage::Delivered if to_all => {
+                ('✓', format!("delivered to {}, {}", notice::people(fate.recipients as usize), nodes()))
+            }
+            Stage::Delivered => ('✓', format!("delivered in {}", short(fate.took))),
+            Stage::Refused | Stage::Undelivered if !fate.reason.is_empty() => ('✗', fate.reason.clone()),
+            Stage::Refused => ('✗', "not sent".to_owned()),
+            Stage::Undelivered => ('✗', "not delivered: the addressee had left".to_owned()),
+        };
+        let mut line = format!("  {sign} to {}", fate.to);
+        if verdict.is_older {
+            line.push_str(&format!(" “{}”", fate.text));
+        }
+        line.push_str(&format!(": {what}"));
+        if !fate.trace_id.is_empty() {
+            let url = self.trace_url.as_deref().unwrap_or_default();
+            line.push_str(&format!("  trace {url}{}", fate.trace_id));
+        }
+        let line = printable(line.as_bytes());
+        match sign {
+            '✓' => self.dim(&line),
+            '✗' => self.paint(Color::Red.normal(), &line),
+            _ => self.paint(Color::Yellow.normal(), &line),
+        }
+    }
+
+    /// A sentence that nobody in particular says.
+    pub fn notice(&self, text: &str) -> String {
+        self.paint(Color::Cyan.normal(), &format!("* {}", printable(text.as_bytes())))
+    }
+
+    fn paint_name(&self, shown: &str) -> String {
+        self.paint(Style::new().bold().fg(name_color(shown)), shown)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.paint(Style::new().dimmed(), text)
+    }
+
+    fn paint(&self, style: Style, text: &str) -> String {
+        if self.color { style.paint(text).to_string() } else { text.to_owned() }
+    }
+}
+
+/// Always the same for a name, on every screen.
+fn name_color(shown: &str) -> Color {
+    let key = name::key(shown).unwrap_or(std::borrow::Cow::Borrowed(shown));
+    // FNV-1a: the standard library's hash may change from version to version.
+    let hash = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let index = usize::try_from(hash >> 32).unwrap_or_default() % NAME_COLORS.len();
+    Color::Fixed(NAME_COLORS[index])
+}
+
+/// A duration as people say it.
+fn short(took: Duration) -> String {
+    match took.as_millis() {
+        0 => "under 1 ms".to_owned(),
+        millis @ 1..1_000 => format!("{millis} ms"),
+        millis => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+    }
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

@@ -1,0 +1,357 @@
+//! The client's one life, across connections.
+//!
+//! ```text
+//!            ┌────────── no node answers: pause ─────────┐
+//!            ▼                                           │
+//! ──▶ looking for a node ──▶ registering ──▶ talking ──▶ lost
+//!            │                    │ refused     │
+//!            └────── leave ◀──────┴─────────────┘
+//! ```
+//!
+//! Orders (messages to send) are taken in every state: without a connection they wait in the outbox.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connection::{Connection, ConnectionError},
+    events::Event,
+    identity::Identity,
+    nodes::{Nodes, pauses},
+    spans::Traced,
+};
+use crate::wire::extended::{Command, FromClient, Send};
+
+/// Most messages that wait for a connection, or for their first receipt; beyond it no more orders are taken.
+const MAX_WAITING: usize = 4_096;
+/// Without a first registration within this time the session gives up.
+const FIRST_CONNECTION_MS: u64 = 10_000;
+/// A connection that lasted this long shows that things are well again: the next loss is answered at once.
+const STABLE_AFTER_MS: u64 = 3_000;
+/// How long a name that is taken is asked for again after a loss: the others may not have noticed yet that the former
+/// connection is dead.
+const NAME_PATIENCE_MS: u64 = 3_000;
+const NAME_PAUSE_MS: u64 = 250;
+
+/// What a session is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    Send {
+        to: String,
+        text: String,
+    },
+    /// A slash command for the node.
+    Command(String),
+    /// Another name, after one was refused.
+    Name(String),
+}
+
+/// What to do when the first name is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// Wait for another name.
+    Ask,
+    /// Make another up.
+    MakeUp,
+    /// Give up.
+    End,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    Left,
+    NoNode,
+    NameRefused(String),
+}
+
+/// Why a stretch of the session ended.
+pub(super) enum Stop {
+    End(End),
+    Lost(ConnectionError),
+}
+
+impl From<ConnectionError> for Stop {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// The session's state between connections.
+pub struct Session {
+    pub(super) nodes: Nodes,
+    pub(super) identity: Identity,
+    pub(super) on_refusal: OnRefusal,
+    orders: mpsc::Receiver<Order>,
+    orders_open: bool,
+    events: mpsc::Sender<Event>,
+    pub(super) leave: CancellationToken,
+    /// Messages and commands that wait for a connection.
+    outbox: VecDeque<FromClient>,
+    /// Written, without a receipt yet.
+    pub(super) unanswered: BTreeSet<u64>,
+    next_reference: u64,
+    pub(super) traced: Arc<Traced>,
+}
+
+/// The ends of the channels that a screen or a script holds.
+pub struct Handle {
+    pub orders: mpsc::Sender<Order>,
+    pub events: mpsc::Receiver<Event>,
+    /// Cancel it to say goodbye and end.
+    pub leave: CancellationToken,
+}
+
+impl Drop for Handle {
+    /// A session ends with its owner, even one that had no time to say so.
+    fn drop(&mut self) {
+        self.leave.cancel();
+    }
+}
+
+impl Session {
+    /// A session that is not connected yet; `run` it.
+    pub fn new(nodes: Nodes, name: String, on_refusal: OnRefusal, traced: Arc<Traced>) -> (Self, Handle) {
+        let (order_sender, orders) = mpsc::channel(256);
+        let (events, event_receiver) = mpsc::channel(1_024);
+        let leave = CancellationToken::new();
+        let session = Self {
+            nodes,
+            identity: Identity::new(name),
+            on_refusal,
+            orders,
+            orders_open: true,
+            events,
+            leave: leave.clone(),
+            outbox: VecDeque::new(),
+            unanswered: BTreeSet::new(),
+            next_reference: 1,
+            traced,
+        };
+        (session, Handle { orders: order_sender, events: event_receiver, leave })
+    }
+
+    /// Lives until it is told to leave, or nothing can be done.
+    pub async fn run(mut self) -> End {
+        let end = match self.live().await {
+            Stop::End(end) => end,
+            Stop::Lost(_) => End::Left,
+        };
+        for waiting in std::mem::take(&mut self.outbox) {
+            if let FromClient::Send(message) = waiting {
+                self.tell(Event::NotAnswered { reference: message.reference, written: false }).await;
+            }
+        }
+        end
+    }
+
+    async fn live(&mut self) -> Stop {
+        let mut pause = pauses();
+        loop {
+            let connection = match self.find_node(&mut pause).await {
+                Ok(connection) => connection,
+                Err(end) => return Stop::End(end),
+            };
+            let begin = Instant::now();
+            let stop = self.talk(connection).await;
+            for reference in std::mem::take(&mut self.unanswered) {
+                self.tell(Event::NotAnswered { reference, written: true }).await;
+            }
+            let Stop::Lost(error) = stop else { return stop };
+            self.tell(Event::Lost { reason: error.to_string() }).await;
+            if begin.elapsed() >= Duration::from_millis(STABLE_AFTER_MS) {
+                pause = pauses();
+            } else if let Some(pause) = pause.next()
+                && self.attend(sleep(pause)).await.is_none()
+            {
+                return Stop::End(End::Left);
+            }
+        }
+    }
+
+    /// Tries one node after the other until one has registered this client.
+    async fn find_node(&mut self, pause: &mut impl Iterator<Item = Duration>) -> Result<Connection, End> {
+        let begin = Instant::now();
+        let mut is_first_round = true;
+        loop {
+            let round = if self.identity.has_registered() { self.nodes.round_after_loss() } else { self.nodes.round() };
+            for address in round {
+                match self.enter(&address).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(Stop::End(end)) => return Err(end),
+                    Err(Stop::Lost(error)) if is_first_round => {
+                        self.tell(Event::Unreachable { address, reason: error.to_string() }).await;
+                    }
+                    Err(Stop::Lost(_)) => {}
+                }
+            }
+            is_first_round = false;
+            let is_late = begin.elapsed() >= Duration::from_millis(FIRST_CONNECTION_MS);
+            if is_late && !self.identity.has_registered() {
+                return Err(End::NoNode);
+            }
+            let next = pause.next().unwrap_or(Duration::from_secs(1));
+            self.attend(sleep(next)).await.ok_or(End::Left)?;
+        }
+    }
+
+    /// Connects to one node and registers there.
+    async fn enter(&mut self, address: &str) -> Result<Connection, Stop> {
+        let opened = self.attend(Connection::open(address)).await.ok_or(Stop::End(End::Left))?;
+        let mut connection = opened?;
+        let begin = Instant::now();
+        let mut attempt = 0;
+        loop {
+            let asking = self.identity.register();
+            let answered = self.attend(asking.ask(&mut connection)).await.ok_or(Stop::End(End::Left))?;
+            let refusal = match answered? {
+                Ok(registered) => {
+                    self.nodes.settle_at(address);
+                    self.identity.registered(&registered);
+                    self.tell(Event::Registered { address: address.to_owned(), registered: Box::new(registered) })
+                        .await;
+                    return Ok(connection);
+                }
+                Err(refusal) => refusal,
+            };
+            if !refusal.taken {
+                return Err(Stop::Lost(ConnectionError::Refused(refusal.reason)));
+            }
+            if !self.identity.has_registered() {
+                self.choose_name(refusal.reason).await.map_err(Stop::End)?;
+            } else if begin.elapsed() >= Duration::from_millis(NAME_PATIENCE_MS) {
+                attempt += 1;
+                self.identity.vary_name(attempt);
+            } else {
+                let pause = Duration::from_millis(NAME_PAUSE_MS);
+                self.attend(sleep(pause)).await.ok_or(Stop::End(End::Left))?;
+            }
+        }
+    }
+
+    /// The first name was refused.
+    async fn choose_name(&mut self, reason: String) -> Result<(), End> {
+        match self.on_refusal {
+            OnRefusal::End => return Err(End::NameRefused(reason)),
+            OnRefusal::MakeUp => {
+                self.identity.set_name(super::made_up_name());
+                return Ok(());
+            }
+            OnRefusal::Ask => {}
+        }
+        self.tell(Event::NameRefused { name: self.identity.name().to_owned(), reason }).await;
+        loop {
+            tokio::select! {
+                () = self.leave.cancelled() => return Err(End::Left),
+                order = self.orders.recv() => match order {
+                    Some(Order::Name(name)) => {
+                        self.identity.set_name(name);
+                        return Ok(());
+                    }
+                    Some(order) => self.take(order).await,
+                    None => return Err(End::Left),
+                }
+            }
+        }
+    }
+
+    /// Waits for something, taking orders meanwhile; `None` if told to leave.
+    async fn attend<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(future);
+        loop {
+            let has_room = self.orders_open && self.outbox.len() < MAX_WAITING;
+            tokio::select! {
+                biased;
+                result = &mut future => return Some(result),
+                () = self.leave.cancelled() => {
+                    // What was ordered before leaving is at least accounted for.
+                    while let Ok(order) = self.orders.try_recv() {
+                        self.take(order).await;
+                    }
+                    return None;
+                }
+                order = self.orders.recv(), if has_room => match order {
+                    Some(order) => self.take(order).await,
+                    None => self.orders_open = false,
+                }
+            }
+        }
+    }
+
+    /// Takes an order while there is no connection.
+    async fn take(&mut self, order: Order) {
+        if let Some(frame) = self.frame(order).await {
+            self.outbox.push_back(frame);
+        }
+    }
+
+    /// An order as the node takes it.
+    async fn frame(&mut self, order: Order) -> Option<FromClient> {
+        match order {
+            Order::Send { to, text } => Some(FromClient::Send(self.message(to, text).await)),
+            Order::Command(line) => Some(FromClient::Command(Command { line })),
+            // It comes too late: a name has been given.
+            Order::Name(_) => None,
+        }
+    }
+
+    async fn message(&mut self, to: String, text: String) -> Send {
+        let reference = self.next_reference;
+        self.next_reference += 1;
+        let traceparent = self.traced.begin(reference, &to, text.len());
+        let bytes = text.clone().into_bytes();
+        self.tell(Event::Sent { reference, to: to.clone(), text }).await;
+        Send { reference, to, text: bytes, traceparent }
+    }
+
+    /// The next order, if more can be taken.
+    pub(super) async fn next_order(&mut self) -> Order {
+        loop {
+            if !self.orders_open || self.unanswered.len() >= MAX_WAITING {
+                std::future::pending::<()>().await;
+            }
+            match self.orders.recv().await {
+                Some(order) => return order,
+                None => self.orders_open = false,
+            }
+        }
+    }
+
+    /// An order that is there already.
+    pub(super) fn waiting_order(&mut self) -> Option<Order> {
+        self.orders.try_recv().ok()
+    }
+
+    /// Carries out an order on a connection.
+    pub(super) async fn carry_out(&mut self, order: Order, connection: &mut Connection) {
+        if let Some(frame) = self.frame(order).await {
+            self.post(&frame, connection);
+        }
+    }
+
+    fn post(&mut self, frame: &FromClient, connection: &mut Connection) {
+        if let FromClient::Send(message) = frame {
+            self.unanswered.insert(message.reference);
+        }
+        connection.send(frame);
+    }
+
+    /// Sends what has waited for a connection.
+    pub(super) fn empty_outbox(&mut self, connection: &mut Connection) {
+        while let Some(frame) = self.outbox.pop_front() {
+            self.post(&frame, connection);
+        }
+    }
+
+    /// Tells whoever listens. Waits while they are slow: then the node is read no further, and it keeps what is next.
+    pub(super) async fn tell(&self, event: Event) {
+        // Nobody listens any more only when the whole client is on its way out.
+        let _ = self.events.send(event).await;
+    }
+}

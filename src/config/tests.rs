@@ -1,0 +1,104 @@
+use std::io::Write as _;
+
+use super::*;
+
+fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn settings(pairs: &[(&str, &str)]) -> Result<NodeSettings, ConfigError> {
+    let mut pairs = pairs.to_vec();
+    if pairs.iter().all(|(name, _)| *name != "CLIQUE_INDEX") {
+        pairs.push(("CLIQUE_INDEX", "1"));
+    }
+    node(&NodeArgs::default(), &environment(&pairs)).map(|config| config.node)
+}
+
+#[test]
+fn by_default_a_node_takes_three_ports_on_loopback_and_knows_the_four_others() {
+    let node = settings(&[]).unwrap();
+    assert_eq!((node.chat_port, node.peer_port, node.http_port), (4010, 4011, 4012));
+    assert!(node.listen.is_loopback());
+    assert_eq!(node.peers, ["127.0.0.1:4001", "127.0.0.1:4021", "127.0.0.1:4031", "127.0.0.1:4041"]);
+    assert_eq!((node.expected_nodes, node.advertise.as_str()), (5, "127.0.0.1:4011"));
+    assert_eq!((node.max_log_bytes, node.drain_ms), (256 << 20, 5_000));
+}
+
+#[test]
+fn flags_go_over_the_environment_and_that_over_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "index = 2\nports = [5000, 5010, 5020]\nlog_mib = 7\ndrain_ms = 1").unwrap();
+    let mut args = NodeArgs { drain_ms: Some("3".into()), ..NodeArgs::default() };
+    args.common.config = Some(file.path().to_owned());
+    let config = node(&args, &environment(&[("CLIQUE_DRAIN_MS", "2"), ("CLIQUE_LOG_MIB", "8")])).unwrap();
+    let node = config.node;
+    assert_eq!((node.chat_port, node.drain_ms, node.max_log_bytes), (5020, 3, 8 << 20));
+}
+
+#[test]
+fn a_file_with_a_misspelt_key_is_refused_with_the_key() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "index = 0\nlog_mb = 7").unwrap();
+    let mut args = NodeArgs::default();
+    args.common.config = Some(file.path().to_owned());
+    let error = node(&args, &environment(&[])).unwrap_err().to_string();
+    assert!(error.contains("log_mb"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let cases: [(&[(&str, &str)], &str); 8] = [
+        (&[("CLIQUE_INDEX", "5")], "from 0 to 4"),
+        (&[("CLIQUE_INDEX", "two")], "index"),
+        (&[("CLIQUE_PORTS", "4000,x")], "x is not a port"),
+        (&[("CLIQUE_PORTS", "4000,4001")], "used twice"),
+        (&[("CLIQUE_LISTEN", "everywhere")], "everywhere is not an address"),
+        (&[("CLIQUE_LOG_MIB", "0")], "CLIQUE_LOG_MIB"),
+        (&[("CLIQUE_SECRET", "a"), ("CLIQUE_SECRET_FILE", "/b")], "set one of them"),
+        (&[("CLIQUE_SECRET_FILE", "/nowhere/at/all")], "/nowhere/at/all cannot be read"),
+    ];
+    for (pairs, part) in cases {
+        let error = settings(pairs).expect_err(part).to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_secret_is_text_even_if_it_looks_like_a_number() {
+    let secrets = [("0042", "0042"), ("0042", "42")].map(|(ours, theirs)| {
+        let handshake = |secret: &str, nonce| {
+            let secret = settings(&[("CLIQUE_SECRET", secret)]).unwrap().secret;
+            crate::clique::Handshake::dialer(secret, [nonce; 32])
+        };
+        handshake(ours, 1).prove(&[9; 32]).unwrap() == handshake(theirs, 1).prove(&[9; 32]).unwrap()
+    });
+    assert_eq!(secrets, [true, false]);
+}
+
+#[test]
+fn listed_peers_may_name_the_node_itself() {
+    let node = settings(&[("CLIQUE_PEERS", "a:1,b:2,c"), ("CLIQUE_ADVERTISE", "b:2")]).unwrap();
+    assert_eq!(node.peers, ["a:1", "c:4011"]);
+    assert_eq!(node.expected_nodes, 3);
+    let by_name = settings(&[("CLIQUE_PEERS", "clique.local:4001")]).unwrap();
+    assert_eq!((by_name.peers.len(), by_name.expected_nodes), (1, 1));
+}
+
+#[test]
+fn the_index_is_asked_for_until_it_is_one() {
+    let mut output = Vec::new();
+    let index = ask_index(5, &mut "x\n5\n3\n".as_bytes(), &mut output).unwrap();
+    assert_eq!(index, 3);
+    let asked = String::from_utf8(output).unwrap();
+    assert_eq!(asked.matches("Choose an index [0-4] :").count(), 3);
+    assert!(ask_index(5, &mut "".as_bytes(), &mut Vec::new()).is_err());
+}
+
+#[test]
+fn a_clique_in_one_process_has_as_many_ports_as_nodes() {
+    let config = up(&NodeArgs::default(), 7, &environment(&[])).unwrap();
+    let ports: Vec<u16> = config.nodes.iter().map(|node| node.chat_port).collect();
+    assert_eq!(ports, [4000, 4010, 4020, 4030, 4040, 4050, 4060]);
+    assert!(config.nodes.iter().all(|node| node.peers.len() == 6 && node.secret.is_set()));
+    assert!(up(&NodeArgs::default(), 0, &environment(&[])).is_err());
+}

@@ -1,0 +1,108 @@
+//! Counters and gauges, in the OpenMetrics text format.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{hub::FromClient, router::Status};
+
+/// What one node counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    messages_received: Counter<u64, AtomicU64>,
+    messages_written: Counter<u64, AtomicU64>,
+    bytes_written: Counter<u64, AtomicU64>,
+    connections: Counter<u64, AtomicU64>,
+    refused_connections: Counter<u64, AtomicU64>,
+    protocol_errors: Counter<u64, AtomicU64>,
+    refused_peers: Counter<u64, AtomicU64>,
+    clients: Gauge<i64, AtomicI64>,
+    people: Gauge<i64, AtomicI64>,
+    nodes_reachable: Gauge<i64, AtomicI64>,
+    nodes_known: Gauge<i64, AtomicI64>,
+    log_bytes: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("clique");
+        let counter = |registry: &mut Registry, name: &str, help: &str| {
+            let counter = Counter::<u64, AtomicU64>::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let gauge = |registry: &mut Registry, name: &str, help: &str| {
+            let gauge = Gauge::<i64, AtomicI64>::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        Self {
+            messages_received: counter(&mut registry, "messages_received", "Messages received from clients"),
+            messages_written: counter(
+                &mut registry,
+                "messages_written",
+                "Direct and traced messages written to clients",
+            ),
+            bytes_written: counter(&mut registry, "client_bytes_written", "Bytes written to clients"),
+            connections: counter(&mut registry, "connections", "Client connections accepted"),
+            refused_connections: counter(&mut registry, "connections_refused", "Client connections over a limit"),
+            protocol_errors: counter(&mut registry, "protocol_errors", "Client connections closed for what they sent"),
+            refused_peers: counter(&mut registry, "peers_refused", "Links that did not prove the secret"),
+            clients: gauge(&mut registry, "clients", "Client connections open"),
+            people: gauge(&mut registry, "people", "People present in the clique, as this node sees it"),
+            nodes_reachable: gauge(&mut registry, "nodes_reachable", "Nodes this node can reach, itself included"),
+            nodes_known: gauge(&mut registry, "nodes_known", "Nodes of the clique, itself included"),
+            log_bytes: gauge(&mut registry, "log_bytes", "Memory used by the log"),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts what a client sent.
+    pub fn count_input(&self, input: &FromClient) {
+        if let FromClient::Submit(messages) = input {
+            self.messages_received.inc_by(messages.len() as u64);
+        }
+    }
+
+    pub fn count_written(&self, bytes: usize, marked_messages: usize) {
+        self.bytes_written.inc_by(bytes as u64);
+        self.messages_written.inc_by(marked_messages as u64);
+    }
+
+    pub fn count_connection(&self) {
+        self.connections.inc();
+    }
+
+    pub fn count_refused_connection(&self) {
+        self.refused_connections.inc();
+    }
+
+    pub fn count_protocol_error(&self) {
+        self.protocol_errors.inc();
+    }
+
+    pub fn count_refused_peer(&self) {
+        self.refused_peers.inc();
+    }
+
+    /// The text for a scraper. `None` if it cannot be written, which only a broken allocator could cause.
+    #[must_use]
+    pub fn render(&self, status: &Status) -> Option<String> {
+        let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+        self.clients.set(size(status.clients));
+        self.people.set(size(status.people));
+        self.nodes_reachable.set(size(status.nodes_reachable));
+        self.nodes_known.set(size(status.nodes_known));
+        self.log_bytes.set(size(status.log_bytes));
+        let mut text = String::new();
+        encode(&mut text, &self.registry).ok()?;
+        Some(text)
+    }
+}

@@ -1,0 +1,190 @@
+//! Outputs with a bound: what the router has for a client or a peer, until its task has written it.
+//!
+//! The router appends and never waits; the task swaps the whole content out and writes it in as few writes as
+//! possible. Both sides touch the lock for an instant only.
+
+use std::mem;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::hub::Mark;
+use crate::wire::peer::PeerFrame;
+
+/// What is written to a client next.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub bytes: Vec<u8>,
+    /// What to report, and at which byte it is written.
+    pub marks: Vec<(usize, Mark)>,
+}
+
+#[derive(Debug, Default)]
+struct ClientState {
+    next: Batch,
+    /// Bytes that the task has taken and not yet written.
+    writing_bytes: usize,
+    is_closing: bool,
+    tell_when_drained: bool,
+}
+
+/// The output of one client connection.
+#[derive(Debug)]
+pub struct ClientOutbox {
+    state: Mutex<ClientState>,
+    wake: Notify,
+    max_bytes: usize,
+}
+
+/// Beyond this many times its bound even answers and notices are too much: the connection is given up.
+const MAX_OVERFLOW: usize = 16;
+
+impl ClientOutbox {
+    /// Entries are appended while fewer than `max_bytes` wait.
+    #[must_use]
+    pub fn new(max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), wake: Notify::new(), max_bytes }
+    }
+
+    /// Appends; `wake` is called once per turn.
+    pub fn push(&self, bytes: &[u8], mark: Option<Mark>) {
+        let mut state = self.state.lock();
+        if state.next.bytes.len() > self.max_bytes.saturating_mul(MAX_OVERFLOW) {
+            state.is_closing = true;
+            return;
+        }
+        state.next.bytes.extend_from_slice(bytes);
+        if let Some(mark) = mark {
+            let end = state.next.bytes.len();
+            state.next.marks.push((end, mark));
+        }
+    }
+
+    /// Closes the connection after what is there now.
+    pub fn close(&self) {
+        self.state.lock().is_closing = true;
+    }
+
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.next.bytes.len() + state.writing_bytes < self.max_bytes
+    }
+
+    pub fn tell_when_drained(&self) {
+        self.state.lock().tell_when_drained = true;
+    }
+
+    /// Waits for something to do.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes everything; `None` if there is nothing. `written` must follow.
+    pub fn take(&self) -> Option<Batch> {
+        let mut state = self.state.lock();
+        if state.next.bytes.is_empty() {
+            return None;
+        }
+        state.writing_bytes = state.next.bytes.len();
+        Some(mem::take(&mut state.next))
+    }
+
+    /// What was taken is written. True if the router waits to hear that there is room.
+    pub fn written(&self) -> bool {
+        let mut state = self.state.lock();
+        state.writing_bytes = 0;
+        state.next.bytes.len() < self.max_bytes / 2 && mem::take(&mut state.tell_when_drained)
+    }
+
+    /// Whether the connection ends now: it is being closed and everything is written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        let state = self.state.lock();
+        state.is_closing && state.next.bytes.is_empty() && state.writing_bytes == 0
+    }
+
+    /// What was taken and could not be written, when the connection has ended.
+    pub fn return_marks(&self, marks: Vec<Mark>) {
+        let mut state = self.state.lock();
+        state.writing_bytes = 0;
+        state.next.marks.splice(0..0, marks.into_iter().map(|mark| (0, mark)));
+    }
+
+    /// What was never written, when the connection has ended.
+    pub fn unwritten(&self) -> Vec<Mark> {
+        mem::take(&mut self.state.lock().next.marks).into_iter().map(|(_, mark)| mark).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct LinkState {
+    frames: Vec<PeerFrame>,
+    bytes: usize,
+    closing: Option<String>,
+    tell_when_drained: bool,
+}
+
+/// The output of one link.
+#[derive(Debug)]
+pub struct LinkOutbox {
+    state: Mutex<LinkState>,
+    wake: Notify,
+    /// Apart from `wake`, because a peer that takes nothing holds up the writing.
+    closed: Notify,
+    max_bytes: usize,
+}
+
+impl LinkOutbox {
+    /// Entries are appended while fewer than `max_bytes` wait.
+    #[must_use]
+    pub fn new(max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), wake: Notify::new(), closed: Notify::new(), max_bytes }
+    }
+
+    pub fn push(&self, frame: PeerFrame) {
+        let mut state = self.state.lock();
+        state.bytes += frame.cost_bytes();
+        state.frames.push(frame);
+    }
+
+    /// Ends the link after what is there now.
+    pub fn close(&self, reason: &str) {
+        self.state.lock().closing.get_or_insert_with(|| reason.to_owned());
+        self.closed.notify_one();
+    }
+
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Whether entries may be appended; if not, `take` will say when.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let mut state = self.state.lock();
+        let has_room = state.bytes < self.max_bytes;
+        state.tell_when_drained |= !has_room;
+        has_room
+    }
+
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes all frames, and whether the router waits to hear that there is room.
+    pub fn take(&self) -> (Vec<PeerFrame>, bool) {
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        (mem::take(&mut state.frames), mem::take(&mut state.tell_when_drained))
+    }
+
+    /// Waits until the link is to end, and says why.
+    pub async fn closed(&self) -> String {
+        self.closed.notified().await;
+        self.state.lock().closing.clone().unwrap_or_default()
+    }
+}

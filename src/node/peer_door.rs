@@ -1,0 +1,287 @@
+//! The door for peers: the gRPC service, and the dialling side of it.
+//!
+//! Both sides prove the clique's secret before anything else is said (`clique::handshake`); then both say hello, and
+//! the router decides whether it takes the link up. From then on one task per link moves frames between the stream and
+//! the router.
+
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::{
+    sync::mpsc,
+    time::{error::Elapsed, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
+
+use super::{
+    dialer::LinkedNodes,
+    hub::FromLink,
+    metrics::Metrics,
+    outbox::LinkOutbox,
+    router::{Opening, RouterHandle},
+    settings::NodeSettings,
+};
+use crate::{
+    clique::{Handshake, HandshakeError, Secret, handshake::NONCE_BYTES},
+    wire::{
+        peer::{Hello, PeerFrame},
+        proto::generated::peer_server::Peer,
+    },
+};
+
+/// A peer that has not proved itself and said hello by then is turned away.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a link that is being closed may take for its last frames.
+const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long a link of a node that stops may take for its last frames.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Frames that wait between a link's task and the gRPC layer.
+const MAX_FRAMES_IN_FLIGHT: usize = 64;
+
+/// Why a link ended before or after it was taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("the peer did not answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Slow(#[from] Elapsed),
+    #[error("the peer refused the link: {0}")]
+    Refused(String),
+    #[error("the stream failed: {}", .0.message())]
+    Stream(#[from] Status),
+    #[error("the peer closed the stream")]
+    Closed,
+    #[error("the peer said something else where its {0} was due")]
+    Unexpected(&'static str),
+    #[error("the link was dropped: {0}")]
+    Dropped(String),
+    #[error("this node is stopping")]
+    Stopping,
+}
+
+/// What links share.
+#[derive(Debug, Clone)]
+pub struct LinkContext {
+    pub router: RouterHandle,
+    pub linked: LinkedNodes,
+    pub secret: Secret,
+    pub max_output_bytes: usize,
+    pub metrics: Arc<Metrics>,
+    pub stop: CancellationToken,
+}
+
+impl LinkContext {
+    #[must_use]
+    pub fn new(settings: &NodeSettings, router: RouterHandle, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
+        let max_output_bytes = settings.limits.max_peer_output_bytes;
+        let linked = LinkedNodes::default();
+        Self { router, linked, secret: settings.secret.clone(), max_output_bytes, metrics, stop }
+    }
+}
+
+/// Frames out and frames in.
+pub struct Wire<S> {
+    pub outgoing: mpsc::Sender<PeerFrame>,
+    pub incoming: S,
+}
+
+impl<S: Stream<Item = Result<PeerFrame, Status>> + Unpin> Wire<S> {
+    async fn send(&self, frame: PeerFrame) -> Result<(), LinkError> {
+        self.outgoing.send(frame).await.map_err(|_| LinkError::Closed)
+    }
+
+    async fn receive(&mut self) -> Result<PeerFrame, LinkError> {
+        match self.incoming.next().await {
+            Some(Ok(PeerFrame::Refusal(reason))) => Err(LinkError::Refused(reason)),
+            Some(Ok(frame)) => Ok(frame),
+            Some(Err(status)) => Err(status.into()),
+            None => Err(LinkError::Closed),
+        }
+    }
+
+    async fn challenge(&mut self) -> Result<Vec<u8>, LinkError> {
+        match self.receive().await? {
+            PeerFrame::Challenge(nonce) => Ok(nonce),
+            _ => Err(LinkError::Unexpected("challenge")),
+        }
+    }
+
+    async fn proof(&mut self) -> Result<Vec<u8>, LinkError> {
+        match self.receive().await? {
+            PeerFrame::Proof(mac) => Ok(mac),
+            _ => Err(LinkError::Unexpected("proof")),
+        }
+    }
+
+    /// Proves and checks the secret; the dialling side proves first.
+    async fn shake_hands(&mut self, secret: &Secret, dialed_by_us: bool) -> Result<(), LinkError> {
+        let nonce: [u8; NONCE_BYTES] = rand::random();
+        if dialed_by_us {
+            let handshake = Handshake::dialer(secret.clone(), nonce);
+            self.send(PeerFrame::Challenge(nonce.to_vec())).await?;
+            let theirs = self.challenge().await?;
+            self.send(PeerFrame::Proof(handshake.prove(&theirs)?)).await?;
+            let proof = self.proof().await?;
+            handshake.check(&theirs, &proof)?;
+        } else {
+            let handshake = Handshake::acceptor(secret.clone(), nonce);
+            let theirs = self.challenge().await?;
+            self.send(PeerFrame::Challenge(nonce.to_vec())).await?;
+            let proof = self.proof().await?;
+            handshake.check(&theirs, &proof)?;
+            self.send(PeerFrame::Proof(handshake.prove(&theirs)?)).await?;
+        }
+        Ok(())
+    }
+
+    async fn introduce(&mut self, context: &LinkContext, dialed_by_us: bool) -> Result<Hello, LinkError> {
+        self.shake_hands(&context.secret, dialed_by_us).await?;
+        let mine = context.router.hello().await.ok_or(LinkError::Stopping)?;
+        self.send(PeerFrame::Hello(Box::new(mine))).await?;
+        match self.receive().await? {
+            PeerFrame::Hello(hello) => Ok(*hello),
+            _ => Err(LinkError::Unexpected("hello")),
+        }
+    }
+}
+
+/// Runs a link from its first frame to its end. `on_hello` hears who the peer is.
+///
+/// # Errors
+/// Why it ended.
+pub async fn run_link<S>(
+    mut wire: Wire<S>,
+    dialed_by_us: bool,
+    context: LinkContext,
+    on_hello: impl FnOnce(&Hello),
+) -> Result<Infallible, LinkError>
+where
+    S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
+{
+    let hello = match timeout(HANDSHAKE_TIMEOUT, wire.introduce(&context, dialed_by_us)).await? {
+        Ok(hello) => hello,
+        Err(error) => {
+            if matches!(error, LinkError::Handshake(_)) {
+                context.metrics.count_refused_peer();
+            }
+            return Err(error);
+        }
+    };
+    on_hello(&hello);
+    let node = hello.origin.node;
+    let _linked = context.linked.enter(node);
+    let link = context.router.next_id();
+    let outbox = Arc::new(LinkOutbox::new(context.max_output_bytes));
+    let opening = Opening { dialed_by_us, hello: Box::new(hello) };
+    context.router.open_link(link, outbox.clone(), opening).await;
+    tracing::debug!(node, link, dialed_by_us, "link open");
+    let end = move_frames(&mut wire, link, &outbox, &context).await;
+    if matches!(end, LinkError::Stopping) {
+        let _ = timeout(FAREWELL_TIMEOUT, farewell(wire, &outbox)).await;
+    }
+    context.router.link(link, FromLink::Closed).await;
+    Err(end)
+}
+
+async fn move_frames<S>(wire: &mut Wire<S>, link: u64, outbox: &LinkOutbox, context: &LinkContext) -> LinkError
+where
+    S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
+{
+    let outgoing = wire.outgoing.clone();
+    let write = async {
+        loop {
+            let (frames, tell_drained) = outbox.take();
+            if tell_drained {
+                context.router.link(link, FromLink::Drained).await;
+            }
+            if frames.is_empty() {
+                outbox.woken().await;
+            }
+            for frame in frames {
+                if outgoing.send(frame).await.is_err() {
+                    return LinkError::Closed;
+                }
+            }
+        }
+    };
+    let read = async {
+        loop {
+            match wire.receive().await {
+                Ok(frame) => context.router.link(link, FromLink::Frame(frame)).await,
+                Err(error) => return error,
+            }
+        }
+    };
+    let close = async {
+        let reason = outbox.closed().await;
+        // The last frames may say why, but a dead peer takes none.
+        sleep(LAST_FRAMES_TIMEOUT).await;
+        LinkError::Dropped(reason)
+    };
+    tokio::select! {
+        end = write => end,
+        end = read => end,
+        end = close => end,
+        () = context.stop.cancelled() => LinkError::Stopping,
+    }
+}
+
+/// Sends what is left, the goodbye last, and waits for the peer to close its side: only then has it read all.
+async fn farewell<S>(wire: Wire<S>, outbox: &LinkOutbox)
+where
+    S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
+{
+    let Wire { outgoing, mut incoming } = wire;
+    for frame in outbox.take().0 {
+        if outgoing.send(frame).await.is_err() {
+            return;
+        }
+    }
+    drop(outgoing);
+    while let Some(Ok(_)) = incoming.next().await {}
+}
+
+/// The gRPC service.
+#[derive(Debug, Clone)]
+pub struct PeerService {
+    pub context: LinkContext,
+    pub tasks: TaskTracker,
+}
+
+type FrameStream = Pin<Box<dyn Stream<Item = Result<PeerFrame, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type LinkStream = FrameStream;
+
+    async fn link(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<FrameStream>, Status> {
+        let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        if !self.context.secret.is_set() && !address.is_none_or(is_loopback) {
+            self.context.metrics.count_refused_peer();
+            tracing::warn!(peer = ?address, "a peer was refused: without CLIQUE_SECRET only peers on loopback are accepted");
+            return Err(Status::unauthenticated("refused"));
+        }
+        let (outgoing, frames) = mpsc::channel(MAX_FRAMES_IN_FLIGHT);
+        let wire = Wire { outgoing, incoming: request.into_inner() };
+        let context = self.context.clone();
+        self.tasks.spawn(async move {
+            let Err(error) = run_link(wire, false, context, |_| {}).await;
+            log_end(address, &error);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
+    }
+}
+
+/// A stranger is worth a warning; a link that ended is told by the router's notices already.
+pub fn log_end(peer: impl std::fmt::Debug, error: &LinkError) {
+    match error {
+        LinkError::Handshake(_) => tracing::warn!(?peer, "a peer was refused: {error}"),
+        _ => tracing::debug!(?peer, "link ended: {error}"),
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

@@ -1,0 +1,342 @@
+//! The router: the one task that owns the hub and drives it with real inputs, outputs and time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    hub::{ClientId, FromClient, FromLink, Hub, Mark, Now, Ports, TraceStep},
+    metrics::Metrics,
+    outbox::{ClientOutbox, LinkOutbox},
+    spans::NodeSpans,
+    world::World,
+};
+use crate::{
+    clique::{LinkId, Member},
+    wire::{
+        Dialect,
+        peer::{Hello, PeerFrame},
+    },
+};
+
+/// Inputs that may wait for the router; more make their senders wait, and so their sockets.
+const MAX_QUEUED_INPUTS: usize = 1_024;
+/// Inputs taken in one turn.
+const MAX_INPUTS_PER_TURN: usize = 256;
+
+/// Something for the router to do.
+#[derive(Debug)]
+enum Input {
+    OpenClient(ClientId, Dialect, Arc<ClientOutbox>),
+    Client(ClientId, FromClient),
+    OpenLink(LinkId, Arc<LinkOutbox>, Opening),
+    Link(LinkId, FromLink),
+    Hello(oneshot::Sender<Hello>),
+    Status(oneshot::Sender<Status>),
+    Stop,
+    Goodbye,
+}
+
+/// A link that has proved itself.
+#[derive(Debug)]
+pub struct Opening {
+    pub dialed_by_us: bool,
+    pub hello: Box<Hello>,
+}
+
+/// A summary of the node's state.
+#[derive(Debug, Clone, Copy)]
+pub struct Status {
+    pub nodes_reachable: usize,
+    pub nodes_known: usize,
+    pub clients: usize,
+    pub people: usize,
+    pub log_bytes: usize,
+    /// Every linked peer has everything that this node accepted.
+    pub is_replicated: bool,
+}
+
+/// How doors talk to the router. When the router has ended, everything is as if nobody answered.
+#[derive(Debug, Clone)]
+pub struct RouterHandle {
+    inputs: mpsc::Sender<Input>,
+    next_id: Arc<AtomicU64>,
+}
+
+impl RouterHandle {
+    /// A number that no other client or link of this node has.
+    #[must_use]
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub async fn open_client(&self, client: ClientId, dialect: Dialect, outbox: Arc<ClientOutbox>) {
+        self.send(Input::OpenClient(client, dialect, outbox)).await;
+    }
+
+    pub async fn client(&self, client: ClientId, input: FromClient) {
+        self.send(Input::Client(client, input)).await;
+    }
+
+    pub async fn open_link(&self, link: LinkId, outbox: Arc<LinkOutbox>, opening: Opening) {
+        self.send(Input::OpenLink(link, outbox, opening)).await;
+    }
+
+    pub async fn link(&self, link: LinkId, input: FromLink) {
+        self.send(Input::Link(link, input)).await;
+    }
+
+    /// What this node says of itself to a peer; `None` once the router has ended.
+    pub async fn hello(&self) -> Option<Hello> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Hello(answer)).await;
+        answered.await.ok()
+    }
+
+    /// `None` once the router has ended.
+    pub async fn status(&self) -> Option<Status> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Status(answer)).await;
+        answered.await.ok()
+    }
+
+    /// Takes no more people and messages.
+    pub async fn stop(&self) {
+        self.send(Input::Stop).await;
+    }
+
+    /// The last word to peers and clients.
+    pub async fn say_goodbye(&self) {
+        self.send(Input::Goodbye).await;
+    }
+
+    async fn send(&self, input: Input) {
+        // An error means that the router has ended; whoever waits for an answer learns it from the answer's absence.
+        let _ = self.inputs.send(input).await;
+    }
+}
+
+/// The task; see the module's head.
+pub struct Router<W> {
+    hub: Hub,
+    world: W,
+    start: Instant,
+    inputs: mpsc::Receiver<Input>,
+    outputs: Outputs,
+}
+
+impl<W: World> Router<W> {
+    /// Members that should be dialled go to `dial`.
+    #[must_use]
+    pub fn new(
+        hub: Hub,
+        world: W,
+        metrics: Arc<Metrics>,
+        spans: NodeSpans,
+        dial: mpsc::UnboundedSender<Member>,
+    ) -> (Self, RouterHandle) {
+        let (sender, inputs) = mpsc::channel(MAX_QUEUED_INPUTS);
+        let outputs = Outputs {
+            clients: FxHashMap::default(),
+            links: FxHashMap::default(),
+            touched_clients: Vec::new(),
+            touched_links: Vec::new(),
+            metrics,
+            spans,
+            dial,
+        };
+        let handle = RouterHandle { inputs: sender, next_id: Arc::new(AtomicU64::new(1)) };
+        (Self { hub, world, start: Instant::now(), inputs, outputs }, handle)
+    }
+
+    /// Runs until every handle is gone.
+    pub async fn run(mut self) {
+        let mut inputs = Vec::with_capacity(MAX_INPUTS_PER_TURN);
+        loop {
+            if self.hub.has_work() {
+                // Slow readers are fed on without waiting for input, but not before others had their turn.
+                tokio::task::yield_now().await;
+                while inputs.len() < MAX_INPUTS_PER_TURN {
+                    let Ok(input) = self.inputs.try_recv() else { break };
+                    inputs.push(input);
+                }
+            } else {
+                let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
+                tokio::select! {
+                    count = self.inputs.recv_many(&mut inputs, MAX_INPUTS_PER_TURN) => {
+                        if count == 0 {
+                            return;
+                        }
+                    }
+                    () = sleep_until(deadline) => {}
+                }
+            }
+            let now = self.now();
+            for input in inputs.drain(..) {
+                self.take(input, now);
+            }
+            self.hub.finish_turn(now, &mut self.outputs);
+            self.outputs.flush();
+        }
+    }
+
+    fn now(&self) -> Now {
+        let monotonic_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { unix_us: self.world.unix_us(), monotonic_ms }
+    }
+
+    fn take(&mut self, input: Input, now: Now) {
+        let outputs = &mut self.outputs;
+        match input {
+            Input::OpenClient(client, dialect, outbox) => {
+                outputs.clients.insert(client, outbox);
+                self.hub.from_client(client, FromClient::Opened { dialect }, now, outputs);
+            }
+            Input::Client(client, input) => {
+                let is_closed = matches!(input, FromClient::Closed { .. });
+                outputs.metrics.count_input(&input);
+                self.hub.from_client(client, input, now, outputs);
+                if is_closed {
+                    outputs.clients.remove(&client);
+                }
+            }
+            Input::OpenLink(link, outbox, Opening { dialed_by_us, hello }) => {
+                outputs.links.insert(link, outbox);
+                self.hub.from_link(link, FromLink::Opened { dialed_by_us, hello }, now, outputs);
+            }
+            Input::Link(link, input) => {
+                let is_closed = matches!(input, FromLink::Closed);
+                self.hub.from_link(link, input, now, outputs);
+                if is_closed {
+                    outputs.links.remove(&link);
+                }
+            }
+            Input::Hello(answer) => {
+                let _ = answer.send(self.hub.hello());
+            }
+            Input::Status(answer) => {
+                let _ = answer.send(status(&self.hub));
+            }
+            Input::Stop => self.hub.stop(now, outputs),
+            Input::Goodbye => self.hub.say_goodbye(outputs),
+        }
+    }
+}
+
+fn status(hub: &Hub) -> Status {
+    Status {
+        nodes_reachable: hub.members().reachable_count(),
+        nodes_known: hub.members().known_count(),
+        clients: hub.client_count(),
+        people: hub.directory().present_count(),
+        log_bytes: hub.replica().log().bytes(),
+        is_replicated: hub.is_replicated(),
+    }
+}
+
+/// The hub's outputs, in the real world.
+struct Outputs {
+    clients: FxHashMap<ClientId, Arc<ClientOutbox>>,
+    links: FxHashMap<LinkId, Arc<LinkOutbox>>,
+    /// To be woken at the end of the turn; may name one several times.
+    touched_clients: Vec<ClientId>,
+    touched_links: Vec<LinkId>,
+    metrics: Arc<Metrics>,
+    spans: NodeSpans,
+    dial: mpsc::UnboundedSender<Member>,
+}
+
+impl Outputs {
+    fn flush(&mut self) {
+        self.touched_clients.sort_unstable();
+        self.touched_clients.dedup();
+        for client in self.touched_clients.drain(..) {
+            if let Some(outbox) = self.clients.get(&client) {
+                outbox.wake();
+            }
+        }
+        self.touched_links.sort_unstable();
+        self.touched_links.dedup();
+        for link in self.touched_links.drain(..) {
+            if let Some(outbox) = self.links.get(&link) {
+                outbox.wake();
+            }
+        }
+    }
+
+    fn touch_client(&mut self, client: ClientId) {
+        if self.touched_clients.last() != Some(&client) {
+            self.touched_clients.push(client);
+        }
+    }
+
+    fn touch_link(&mut self, link: LinkId) {
+        if self.touched_links.last() != Some(&link) {
+            self.touched_links.push(link);
+        }
+    }
+}
+
+impl Ports for Outputs {
+    fn to_client(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>) {
+        if let Some(outbox) = self.clients.get(&client) {
+            outbox.push(bytes, mark);
+            self.touch_client(client);
+        }
+    }
+
+    fn client_has_room(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|outbox| outbox.has_room())
+    }
+
+    fn tell_when_drained(&mut self, client: ClientId) {
+        if let Some(outbox) = self.clients.get(&client) {
+            outbox.tell_when_drained();
+            self.touch_client(client);
+        }
+    }
+
+    fn close_client(&mut self, client: ClientId) {
+        if let Some(outbox) = self.clients.get(&client) {
+            outbox.close();
+            self.touch_client(client);
+        }
+    }
+
+    fn to_link(&mut self, link: LinkId, frame: PeerFrame) {
+        if let Some(outbox) = self.links.get(&link) {
+            outbox.push(frame);
+            self.touch_link(link);
+        }
+    }
+
+    fn link_has_room(&mut self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|outbox| outbox.has_room())
+    }
+
+    fn close_link(&mut self, link: LinkId, reason: &str) {
+        if let Some(outbox) = self.links.get(&link) {
+            outbox.close(reason);
+            self.touch_link(link);
+        }
+    }
+
+    fn dial(&mut self, member: &Member) {
+        // An error means that the dialler has ended: the node is stopping.
+        let _ = self.dial.send(member.clone());
+    }
+
+    fn trace(&mut self, step: TraceStep) {
+        self.spans.record(step);
+    }
+}

@@ -1,0 +1,61 @@
+//! The HTTP door: liveness, readiness, metrics.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router as Routes, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse,
+    routing::get,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{metrics::Metrics, router::RouterHandle};
+
+#[derive(Clone)]
+struct Web {
+    router: RouterHandle,
+    metrics: Arc<Metrics>,
+    draining: CancellationToken,
+}
+
+/// Serves until cancelled.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    router: RouterHandle,
+    metrics: Arc<Metrics>,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let routes = Routes::new()
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics_text))
+        .with_state(Web { router, metrics, draining });
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// Ready: the router answers and people are let in.
+async fn ready(State(web): State<Web>) -> (StatusCode, String) {
+    if web.draining.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the node is stopping\n".to_owned());
+    }
+    match web.router.status().await {
+        Some(status) => {
+            let text = format!("ready: {} of {} nodes\n", status.nodes_reachable, status.nodes_known);
+            (StatusCode::OK, text)
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the router has ended\n".to_owned()),
+    }
+}
+
+async fn metrics_text(State(web): State<Web>) -> impl IntoResponse {
+    let text = match web.router.status().await {
+        Some(status) => web.metrics.render(&status),
+        None => None,
+    };
+    let status = if text.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (status, [(CONTENT_TYPE, content_type)], text.unwrap_or_default())
+}

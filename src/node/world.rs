@@ -1,0 +1,77 @@
+//! The world that a node lives in: its network and its clock. The real one here; the simulation brings its own.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, lookup_host},
+};
+
+/// Sockets and wall clock. Timers are tokio's in either world.
+pub trait World: Clone + Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    type Listener: Send + 'static;
+
+    /// Opens a port.
+    fn bind(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// The next connection.
+    fn accept(listener: &mut Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+
+    /// The addresses of "host:port".
+    fn resolve(&self, target: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Wall-clock time in Unix microseconds.
+    fn unix_us(&self) -> u64;
+}
+
+/// The machine's own network and clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealWorld;
+
+/// Connections waiting to be accepted; enough for ten thousand that come at once.
+const LISTEN_BACKLOG: u32 = 4_096;
+
+impl World for RealWorld {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+
+    async fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        // A node that restarts takes its port back at once; a port that somebody listens on is still refused.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(LISTEN_BACKLOG)
+    }
+
+    async fn accept(listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, address) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, address))
+    }
+
+    async fn resolve(&self, target: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(lookup_host(target).await?.collect())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn unix_us(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+}
