@@ -1,5 +1,8 @@
 //! The command line: parse, configure, run; exit codes.
 
+// Nothing that came from a socket, a disk or the environment may end the process.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
