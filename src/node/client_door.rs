@@ -84,12 +84,15 @@ fn admit<W>(open: &Arc<Mutex<Open>>, address: SocketAddr, context: &SessionConte
     let limits = &context.limits;
     let mut state = open.lock();
     if state.total >= limits.max_connections {
-        tracing::warn!(client = %address, "connection refused: {} are open, which is the limit", state.total);
+        let text = format!("connections are refused: {} are open, which is the limit", limits.max_connections);
+        context.warnings.warn(&text);
         return None;
     }
     let from_here = state.by_address.entry(address.ip()).or_default();
     if *from_here >= limits.max_connections_per_address {
-        tracing::warn!(client = %address, "connection refused: {from_here} are open from this address, which is the limit");
+        let limit = limits.max_connections_per_address;
+        let text = format!("connections from {} are refused: {limit} are open, which is the limit", address.ip());
+        context.warnings.warn(&text);
         return None;
     }
     *from_here += 1;

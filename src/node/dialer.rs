@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Endpoint;
 
 use super::{
-    peer_door::{LinkContext, LinkError, Wire, log_end, run_link},
+    peer_door::{LinkContext, LinkError, Wire, run_link},
     world::World,
 };
 use crate::{
@@ -196,12 +196,12 @@ impl<W: World> Dialer<W> {
         let (say, who) = oneshot::channel();
         let (context, me, peer) = (self.context.clone(), self.me, target.to_owned());
         self.tasks.spawn(async move {
-            let Err(error) = run_link(wire, true, context, |hello| {
+            let Err(error) = run_link(wire, true, context.clone(), |hello| {
                 let found = if hello.origin == me { Found::Myself } else { Found::Node(hello.origin.node) };
                 let _ = say.send(found);
             })
             .await;
-            log_end(peer, &error);
+            context.log_end(&peer, &error);
         });
         who.await.map_err(|_| DialError::Link(LinkError::Closed))
     }

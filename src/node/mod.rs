@@ -16,10 +16,12 @@ pub mod hub;
 mod metrics;
 mod outbox;
 mod peer_door;
+mod peer_listener;
 mod router;
 mod session;
 pub mod settings;
 mod spans;
+mod warnings;
 mod web_door;
 pub mod world;
 
@@ -30,7 +32,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Server, server::TcpConnectInfo};
+use tonic::transport::Server;
 
 use self::{
     dialer::{Dialer, FRAME_BYTES, MAX_MESSAGE_BYTES, WINDOW_BYTES},
@@ -40,6 +42,7 @@ use self::{
     router::{Router, RouterHandle},
     session::SessionContext,
     spans::NodeSpans,
+    warnings::Warnings,
     world::World,
 };
 pub use self::{
@@ -92,13 +95,10 @@ impl Node {
     ///
     /// # Errors
     /// If a port cannot be opened.
-    pub async fn start<W>(settings: NodeSettings, world: W, spans: Spans) -> Result<Self, StartError>
-    where
-        W: World<Listener = tokio::net::TcpListener, Stream = tokio::net::TcpStream>,
-    {
+    pub async fn start<W: World>(settings: NodeSettings, world: W, spans: Spans) -> Result<Self, StartError> {
         let bind = async |what: &'static str, port: u16| {
             let address = SocketAddr::new(settings.listen, port);
-            let opened = world.bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+            let opened = world.bind(address).await.and_then(|listener| Ok((W::local_address(&listener)?, listener)));
             opened.map_err(|error| match error.kind() {
                 io::ErrorKind::AddrInUse => StartError::PortInUse { what, address },
                 _ => StartError::Port { what, address, error },
@@ -142,8 +142,9 @@ impl Node {
         };
         node.router_task.spawn(router.run());
         let context = LinkContext::new(&settings, handle.clone(), metrics.clone(), node.stop.clone());
-        node.open_peer_door(peers, context.clone())?;
-        let web = web_door::serve(http, handle.clone(), metrics.clone(), node.draining.clone(), node.closing.clone());
+        node.open_peer_door::<W>(peers, context.clone())?;
+        let web =
+            web_door::serve::<W>(http, handle.clone(), metrics.clone(), node.draining.clone(), node.closing.clone());
         node.tasks.spawn(async move {
             if let Err(error) = web.await {
                 tracing::warn!("the HTTP door has failed: {error}");
@@ -155,6 +156,7 @@ impl Node {
             limits: settings.limits,
             metrics,
             spans: node_spans,
+            warnings: Warnings::default(),
             stop: node.stop.clone(),
         };
         let dialer = Dialer { world, me: origin, context, tasks: node.tasks.clone() };
@@ -175,8 +177,8 @@ impl Node {
         Ok(node)
     }
 
-    fn open_peer_door(&self, listener: tokio::net::TcpListener, context: LinkContext) -> Result<(), StartError> {
-        let (_, health) = tonic_health::server::health_reporter();
+    fn open_peer_door<W: World>(&self, listener: W::Listener, context: LinkContext) -> Result<(), StartError> {
+        let (reporter, health) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -184,13 +186,12 @@ impl Node {
         let service = PeerServer::new(PeerService { context, tasks: self.tasks.clone() })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let incoming = peer_listener::incoming::<W>(listener);
         let server = Server::builder()
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES)
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-            .tcp_nodelay(true)
             .add_service(health)
             .add_service(reflection)
             .add_service(service)
@@ -199,6 +200,13 @@ impl Node {
             if let Err(error) = server.await {
                 tracing::warn!("the gRPC door has failed: {error}");
             }
+        });
+        let draining = self.draining.clone();
+        self.tasks.spawn(async move {
+            reporter.set_serving::<PeerServer<PeerService>>().await;
+            draining.cancelled().await;
+            reporter.set_not_serving::<PeerServer<PeerService>>().await;
+            reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         });
         Ok(())
     }
@@ -244,6 +252,3 @@ impl Node {
         tracing::info!(node = self.index, "node {} has stopped", self.index);
     }
 }
-
-// The gRPC layer tells the peer's address through this type; the peer door relies on it.
-const _: fn(&TcpConnectInfo) -> Option<SocketAddr> = TcpConnectInfo::remote_addr;

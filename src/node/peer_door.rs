@@ -22,6 +22,7 @@ use super::{
     outbox::LinkOutbox,
     router::{Opening, RouterHandle},
     settings::NodeSettings,
+    warnings::Warnings,
 };
 use crate::{
     clique::{Handshake, HandshakeError, Secret, handshake::NONCE_BYTES},
@@ -69,6 +70,7 @@ pub struct LinkContext {
     pub secret: Secret,
     pub max_output_bytes: usize,
     pub metrics: Arc<Metrics>,
+    pub warnings: Warnings,
     pub stop: CancellationToken,
 }
 
@@ -77,7 +79,15 @@ impl LinkContext {
     pub fn new(settings: &NodeSettings, router: RouterHandle, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
         let max_output_bytes = settings.limits.max_peer_output_bytes;
         let linked = LinkedNodes::default();
-        Self { router, linked, secret: settings.secret.clone(), max_output_bytes, metrics, stop }
+        Self {
+            router,
+            linked,
+            secret: settings.secret.clone(),
+            max_output_bytes,
+            metrics,
+            warnings: Warnings::default(),
+            stop,
+        }
     }
 }
 
@@ -260,25 +270,31 @@ impl Peer for PeerService {
         let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
         if !self.context.secret.is_set() && !address.is_none_or(is_loopback) {
             self.context.metrics.count_refused_peer();
-            tracing::warn!(peer = ?address, "a peer was refused: without CLIQUE_SECRET only peers on loopback are accepted");
+            self.context.warnings.warn("a peer was refused: without CLIQUE_SECRET only peers on loopback are accepted");
             return Err(Status::unauthenticated("refused"));
         }
         let (outgoing, frames) = mpsc::channel(MAX_FRAMES_IN_FLIGHT);
         let wire = Wire { outgoing, incoming: request.into_inner() };
         let context = self.context.clone();
+        // Its port is chosen anew for every attempt, and says nothing.
+        let peer = address.map_or_else(|| "an unknown address".to_owned(), |address| address.ip().to_string());
         self.tasks.spawn(async move {
-            let Err(error) = run_link(wire, false, context, |_| {}).await;
-            log_end(address, &error);
+            let Err(error) = run_link(wire, false, context.clone(), |_| {}).await;
+            context.log_end(&peer, &error);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
     }
 }
 
-/// A stranger is worth a warning; a link that ended is told by the router's notices already.
-pub fn log_end(peer: impl std::fmt::Debug, error: &LinkError) {
-    match error {
-        LinkError::Handshake(_) => tracing::warn!(?peer, "a peer was refused: {error}"),
-        _ => tracing::debug!(?peer, "link ended: {error}"),
+impl LinkContext {
+    /// What a person must mend is a warning; a link that ended is told by the router's notices already.
+    pub fn log_end(&self, peer: &str, error: &LinkError) {
+        match error {
+            LinkError::Handshake(_) | LinkError::Refused(_) => {
+                self.warnings.warn(&format!("no link with the peer at {peer}: {error}"));
+            }
+            _ => tracing::debug!(peer, "link ended: {error}"),
+        }
     }
 }
 

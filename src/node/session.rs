@@ -31,6 +31,7 @@ use super::{
     router::RouterHandle,
     settings::Limits,
     spans::NodeSpans,
+    warnings::Warnings,
     world::World,
 };
 use crate::wire::Dialect;
@@ -52,6 +53,7 @@ pub struct SessionContext<W> {
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
     pub spans: NodeSpans,
+    pub warnings: Warnings,
     /// Ends every session, after the router's last word.
     pub stop: CancellationToken,
 }
@@ -132,7 +134,8 @@ impl<W: World> Session<W> {
         }
         loop {
             let may_read = !is_half_closed && self.outbox.has_room();
-            let is_slow = !self.parser.has_registered() || !self.buffer.is_empty();
+            // Who is not read from cannot finish what it began.
+            let is_slow = may_read && (!self.parser.has_registered() || !self.buffer.is_empty());
             let deadline = if is_half_closed {
                 heard + CLOSING_WRITE_TIMEOUT
             } else if is_slow {

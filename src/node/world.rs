@@ -15,10 +15,16 @@ use tokio::{
 /// Sockets and wall clock. Timers are tokio's in either world.
 pub trait World: Clone + Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-    type Listener: Send + 'static;
+    type Listener: Send + Sync + 'static;
 
     /// Opens a port.
     fn bind(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// Where a port was opened; tells the number where the system chose it.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    fn local_address(listener: &Self::Listener) -> io::Result<SocketAddr>;
 
     /// The next connection.
     fn accept(listener: &mut Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
@@ -52,6 +58,10 @@ impl World for RealWorld {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(LISTEN_BACKLOG)
+    }
+
+    fn local_address(listener: &TcpListener) -> io::Result<SocketAddr> {
+        listener.local_addr()
     }
 
     async fn accept(listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {

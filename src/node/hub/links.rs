@@ -9,7 +9,7 @@ use crate::{
     chat::{Person, Registration, notice},
     clique::{
         Heights, LinkId, Member, Origin, Received,
-        members::{Admission, Linked},
+        members::{Admission, LinkRefusal, Linked},
     },
     wire::{
         entry::{read_chunk, read_entry},
@@ -109,7 +109,11 @@ impl Hub {
         let (origin, node) = (hello.origin, hello.origin.node);
         let member = Member { node, advertise: hello.advertise, chat_port: hello.chat_port };
         match self.members.admit(Linked { link, origin, dialed_by_us }, member) {
-            Admission::Refuse { reason } => return Self::refuse_link(link, &reason.to_string(), ports),
+            Admission::Refuse { reason: reason @ LinkRefusal::SameIndex(_) } => {
+                return Self::refuse_link(link, &reason.to_string(), ports);
+            }
+            // Both dialled, or the node found itself: nothing that the other side must be told.
+            Admission::Refuse { reason } => return ports.close_link(link, &reason.to_string()),
             Admission::Take { instead_of: Some(former) } => {
                 if self.links.get(&former).is_some_and(|former| former.origin != origin) {
                     self.keep_mailboxes(node, former);
