@@ -107,7 +107,7 @@ impl View {
             Event::Unreachable { address, reason } => {
                 // After a loss one line in the end is enough.
                 let is_first = self.node.is_none();
-                let line = is_first.then(|| self.notice(&format!("{address}: {reason}; trying the next node")));
+                let line = is_first.then(|| self.notice(&format!("{address} cannot be reached ({reason}); trying on")));
                 line.into_iter().collect()
             }
             Event::Lost { reason } => {
