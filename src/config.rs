@@ -444,7 +444,11 @@ fn log(raw: &Raw, default_filter: &str) -> Result<LogSettings, ConfigError> {
     Ok(LogSettings { filter: raw.log.clone().unwrap_or_else(|| default_filter.to_owned()), format })
 }
 
-fn trace(environment: &HashMap<String, String>) -> Result<TraceSettings, ConfigError> {
+/// How messages are traced, by nodes and clients alike.
+///
+/// # Errors
+/// The first variable that cannot be used, in a sentence.
+pub fn trace(environment: &HashMap<String, String>) -> Result<TraceSettings, ConfigError> {
     Ok(TraceSettings::from_lookup(|name| environment.get(name).cloned())?)
 }
 

@@ -8,7 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use clique::{
     client,
-    config::{self, ClientArgs, ConfigError, LogSettings, NodeArgs},
+    config::{self, ClientArgs, LogSettings, NodeArgs},
     health,
     node::{Node, world::RealWorld},
     telemetry::{ServiceName, Spans, init_logs},
@@ -114,10 +114,15 @@ async fn run_up(args: &NodeArgs, nodes: u16) -> Result<(), Failure> {
 
 async fn run_client(args: &ClientArgs) -> ExitCode {
     let environment = config::environment();
-    let settings: Result<_, ConfigError> = config::client(args, &environment);
-    match settings {
-        Ok(settings) => client::run(settings).await.into(),
-        Err(error) => fail(BAD_SETTINGS, &error.into()),
+    let settings = || -> anyhow::Result<_> {
+        let settings = config::client(args, &environment)?;
+        let instance = format!("{:08x}", rand::random::<u32>());
+        let spans = Spans::new(&config::trace(&environment)?, ServiceName::Default("clique-client"), &instance)?;
+        Ok((settings, spans))
+    };
+    match settings() {
+        Ok((settings, spans)) => client::run(settings, spans).await.into(),
+        Err(error) => fail(BAD_SETTINGS, &error),
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The *session* is the client's one life: it registers, passes messages both ways, and when its node dies it goes on
-//! at another one under the same name, from where it was. It knows nothing of screens. What it tells, its [`Event`]s,
+//! at another one under the same name, from where it was. It knows nothing of screens. What it tells, its *events*,
 //! is shown by `terminal` (through `render`, with the `fate` of each message) or by `plain`.
 //!
 //! What is resent: messages that were never written to a connection. A message that was written but not answered when
@@ -41,13 +41,15 @@ mod spans;
 mod talk;
 mod terminal;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
-pub use events::Event;
 pub use nodes::NodeChoice;
 use spans::Traced;
 
-use crate::chat::{Name, NameError};
+use crate::{
+    chat::{Name, NameError},
+    telemetry::Spans,
+};
 
 /// What the client is told by flags and environment.
 #[derive(Debug, Clone)]
@@ -142,19 +144,25 @@ impl Settings {
 /// Runs the client until the person leaves, or the input ends, or nothing can be done.
 ///
 /// With a terminal on both standard input and output it holds a conversation; otherwise it reads and writes plain lines.
-pub async fn run(settings: Settings) -> Exit {
-    let traced = Traced::default();
+/// Each message that `spans` samples gets a span, and its trace is handed to the node.
+pub async fn run(settings: Settings, spans: Spans) -> Exit {
     if let Err(error) = settings.check() {
         complain(&error.to_string());
         return Exit::Settings;
     }
+    let traced = Traced::new(spans.clone());
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    if at_terminal && settings.format == Format::Text {
+    let exit = if at_terminal && settings.format == Format::Text {
         terminal::run(settings, traced).await
     } else {
         plain::run(settings, traced).await
-    }
+    };
+    spans.shutdown(Duration::from_millis(LAST_SPANS_MS)).await;
+    exit
 }
+
+/// How long the last spans may take on their way to the collector.
+const LAST_SPANS_MS: u64 = 1_000;
 
 /// What to say when no node answers.
 const NO_NODE: &str = "no node could be reached; are they running, and is CLIQUE_NODES right?";

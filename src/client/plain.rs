@@ -33,6 +33,8 @@ use crate::wire::{
 
 /// How long the answers to what was sent are waited for, once the input has ended.
 const LAST_ANSWERS_MS: u64 = 5_000;
+/// Events that are written as one piece.
+const MAX_EVENTS_AT_ONCE: usize = 256;
 /// Longest time from leaving to the end of the process.
 const LEAVING_MS: u64 = 3_000;
 
@@ -54,14 +56,14 @@ pub async fn run(settings: Settings, traced: Traced) -> Exit {
         None => (made_up_name(), OnRefusal::MakeUp),
     };
     let nodes = Nodes::new(settings.nodes.clone(), address);
-    let (session, mut handle) = Session::new(nodes, name, on_refusal, traced.into());
+    let (session, mut handle) = Session::new(nodes, name, on_refusal, traced);
     let session = tokio::spawn(session.run());
     let mut plain = Plain::new(settings);
     plain.pass(&mut handle).await;
     handle.leave.cancel();
     let farewell = async {
         while let Some(event) = handle.events.recv().await {
-            plain.show(&event).await;
+            plain.show(&[event]).await;
         }
         session.await.unwrap_or(End::Left)
     };
@@ -84,6 +86,8 @@ struct Plain {
     fates: Fates,
     /// Messages that the session has taken.
     taken: u64,
+    /// Messages that found no node.
+    unsent: u64,
     is_registered: bool,
     has_errors: bool,
     out: Stdout,
@@ -96,6 +100,7 @@ impl Plain {
             settings,
             fates: Fates::default(),
             taken: 0,
+            unsent: 0,
             is_registered: false,
             has_errors: false,
             out: tokio::io::stdout(),
@@ -111,16 +116,20 @@ impl Plain {
         let mut fed: Option<Fed> = None;
         // When the last answers are not waited for any longer.
         let mut deadline: Option<Instant> = None;
+        let mut events = Vec::new();
         while !self.is_output_gone && !self.is_done(fed.as_ref()) {
             if fed.is_some() && self.is_registered && !self.settings.stay && deadline.is_none() {
                 deadline = Some(Instant::now() + Duration::from_millis(LAST_ANSWERS_MS));
             }
             tokio::select! {
-                event = handle.events.recv() => match event {
-                    Some(event) => self.show(&event).await,
-                    None => return,
-                },
-                Some(event) = own_answers.recv() => self.show(&event).await,
+                count = handle.events.recv_many(&mut events, MAX_EVENTS_AT_ONCE) => {
+                    self.show(&events).await;
+                    events.clear();
+                    if count == 0 {
+                        return;
+                    }
+                }
+                Some(event) = own_answers.recv() => self.show(&[event]).await,
                 result = &mut feeding.0, if fed.is_none() => {
                     let result = result.unwrap_or(Fed { messages: 0, errors: 1, has_quit: true });
                     self.has_errors |= result.errors > 0;
@@ -133,7 +142,7 @@ impl Plain {
         }
         // What it says about its last lines may still be on its way here.
         while let Ok(event) = own_answers.try_recv() {
-            self.show(&event).await;
+            self.show(&[event]).await;
         }
     }
 
@@ -147,7 +156,33 @@ impl Plain {
         })
     }
 
-    async fn show(&mut self, event: &Event) {
+    /// Writes events, as one piece.
+    async fn show(&mut self, events: &[Event]) {
+        let mut piece = String::new();
+        for event in events {
+            self.note(event);
+            let line = match self.settings.format {
+                Format::Json => Some(to_json(event, Timestamp::now(), self.settings.trace_url.as_deref())),
+                Format::Text => text_line(event),
+            };
+            if let Some(line) = line {
+                piece.push_str(&line);
+                piece.push('\n');
+            }
+        }
+        if piece.is_empty() {
+            return;
+        }
+        let written = async {
+            self.out.write_all(piece.as_bytes()).await?;
+            self.out.flush().await
+        };
+        // Whoever read the output is gone, so there is nobody to go on for.
+        self.is_output_gone |= written.await.is_err();
+    }
+
+    /// Keeps the books.
+    fn note(&mut self, event: &Event) {
         let now = Instant::now();
         match event {
             Event::Registered { .. } => self.is_registered = true,
@@ -156,25 +191,18 @@ impl Plain {
                 self.fates.sent(*reference, to, text, now);
             }
             Event::Receipt(receipt) => drop(self.fates.receipt(receipt, now)),
-            Event::NotAnswered { reference, written } => drop(self.fates.not_answered(*reference, *written, now)),
+            Event::NotAnswered { reference, written } => {
+                self.unsent += u64::from(!written);
+                self.fates.not_answered(*reference, *written, now);
+            }
             _ => {}
-        }
-        let line = match self.settings.format {
-            Format::Json => Some(to_json(event, Timestamp::now(), self.settings.trace_url.as_deref())),
-            Format::Text => text_line(event),
-        };
-        if let Some(mut line) = line {
-            line.push('\n');
-            let written = async {
-                self.out.write_all(line.as_bytes()).await?;
-                self.out.flush().await
-            };
-            // Whoever read the output is gone, so there is nobody to go on for.
-            self.is_output_gone |= written.await.is_err();
         }
     }
 
     fn exit(&self, end: End) -> Exit {
+        if self.unsent > 0 {
+            complain(&format!("{} of your messages: {}", self.unsent, no_answer(false)));
+        }
         match end {
             End::NoNode => {
                 complain(NO_NODE);
@@ -199,9 +227,9 @@ fn text_line(event: &Event) -> Option<String> {
         Event::Notice(text) => Some(format!("* {}", printable(text.as_bytes()))),
         Event::Renamed { reason, .. } => Some(format!("* {}", printable(reason.as_bytes()))),
         Event::Receipt(receipt) => receipt_line(receipt),
-        Event::NotAnswered { written, .. } => Some(format!("* {}", no_answer(*written))),
+        Event::NotAnswered { written: true, reference } => Some(format!("* message {reference}: {}", no_answer(true))),
         Event::Unreachable { address, reason } => {
-            complain(&format!("{address}: {reason}; trying the next node"));
+            complain(&format!("{address} cannot be reached ({reason}); trying on"));
             None
         }
         Event::Lost { reason } => {
@@ -213,7 +241,12 @@ fn text_line(event: &Event) -> Option<String> {
             complain(&format!("{name} on node {} ({address})", registered.node));
             None
         }
-        Event::NameRefused { .. } | Event::Sent { .. } | Event::People(_) | Event::Nodes(_) => None,
+        // What was never sent is counted at the end: there can be thousands.
+        Event::NotAnswered { .. }
+        | Event::NameRefused { .. }
+        | Event::Sent { .. }
+        | Event::People(_)
+        | Event::Nodes(_) => None,
     }
 }
 

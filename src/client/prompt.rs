@@ -4,7 +4,16 @@
 //! through [`Screen`], which hands it to the editor while a line is being typed: the editor takes its line away, prints,
 //! and puts the line back, so that neither tears the other.
 
-use std::{io, os::fd::AsFd as _, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -20,8 +29,8 @@ use super::complete::complete;
 const HISTORY_LINES: usize = 1_000;
 /// Blocks of lines that wait to be shown; beyond it whoever shows waits.
 const MAX_WAITING_BLOCKS: usize = 256;
-/// Between two lines the editor is away for a moment; what comes then waits for it, but not longer than this.
-const BETWEEN_LINES_MS: u64 = 50;
+/// How long a print and the beginning of a line wait for each other at most.
+const GATE_MS: u64 = 50;
 
 /// Why there is no line editor.
 #[derive(Debug, thiserror::Error)]
@@ -47,25 +56,41 @@ pub struct Shown {
     pub names: RwLock<Vec<String>>,
 }
 
-/// Whether the editor is between two lines.
+/// Keeps printing and the beginning of a line apart: a print that finds no line being typed writes straight to the
+/// terminal, and must have ended before the next line is painted.
 #[derive(Debug, Default)]
 struct Gate {
-    is_between: Mutex<bool>,
+    /// A line is about to be painted.
+    is_closed: AtomicBool,
+    printing: Mutex<()>,
     opened: Condvar,
 }
 
 impl Gate {
-    fn set_between(&self, between: bool) {
-        *self.is_between.lock() = between;
-        self.opened.notify_all();
+    /// A line is about to be painted: waits for the print that is under way. Not for ever, since that print may itself
+    /// wait for the editor.
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        drop(self.printing.try_lock_for(Duration::from_millis(GATE_MS)));
     }
 
-    fn wait(&self) {
-        let mut is_between = self.is_between.lock();
-        if *is_between {
-            // Late is better than never: the editor may have ended.
-            let _ = self.opened.wait_for(&mut is_between, Duration::from_millis(BETWEEN_LINES_MS));
+    /// From here on the editor prints.
+    fn open(&self) {
+        if self.is_closed.swap(false, Ordering::SeqCst) {
+            self.opened.notify_all();
         }
+    }
+
+    /// Prints when the gate is open, or after a while: an editor on a dumb terminal never opens it.
+    fn pass<T>(&self, print: impl FnOnce() -> T) -> T {
+        let mut printing = self.printing.lock();
+        if self.is_closed.load(Ordering::SeqCst)
+            && self.opened.wait_for(&mut printing, Duration::from_millis(GATE_MS)).timed_out()
+        {
+            drop(printing);
+            return print();
+        }
+        print()
     }
 }
 
@@ -143,8 +168,7 @@ pub fn start(color: bool) -> Result<(Prompter, Screen), PromptError> {
             while let Ok(more) = waiting.try_recv() {
                 block.push_str(&more);
             }
-            printer_gate.wait();
-            if printer.print(block).is_err() {
+            if printer_gate.pass(|| printer.print(block)).is_err() {
                 return;
             }
         }
@@ -168,23 +192,27 @@ fn edit(
     shown: &Shown,
     gate: &Gate,
 ) {
+    let mut read = |prompt: &str, is_chat: bool| {
+        gate.close();
+        let line = editor.readline(prompt);
+        gate.open();
+        let line = line.ok()?;
+        if is_chat {
+            // A history in memory takes every line.
+            let _ = editor.add_history_entry(line.as_str());
+        }
+        typing.blocking_send(Typed::Line(line)).ok()
+    };
     while let Ok(ask) = asked.recv() {
         match ask {
             Ask::Question(question) => {
-                let Ok(line) = editor.readline(&question) else { return };
-                if typing.blocking_send(Typed::Line(line)).is_err() {
+                if read(&question, false).is_none() {
                     return;
                 }
             }
             Ask::Chat => loop {
                 let prompt = shown.prompt.read().clone();
-                gate.set_between(true);
-                let line = editor.readline(&prompt);
-                gate.set_between(false);
-                let Ok(line) = line else { return };
-                // A history in memory takes every line.
-                let _ = editor.add_history_entry(line.as_str());
-                if typing.blocking_send(Typed::Line(line)).is_err() {
+                if read(&prompt, true).is_none() {
                     return;
                 }
             },
@@ -209,7 +237,7 @@ impl Hinter for Assistant {
     type Hint = String;
     /// There are no hints; the editor asks for them whenever it is about to paint its line, and from then on it prints.
     fn hint(&self, _: &str, _: usize, _: &Context<'_>) -> Option<String> {
-        self.gate.set_between(false);
+        self.gate.open();
         None
     }
 }

@@ -107,7 +107,7 @@ impl View {
             Event::Unreachable { address, reason } => {
                 // After a loss one line in the end is enough.
                 let is_first = self.node.is_none();
-                let line = is_first.then(|| self.notice(&format!("{address}: {reason}; trying the next node")));
+                let line = is_first.then(|| self.notice(&format!("{address} cannot be reached ({reason}); trying on")));
                 line.into_iter().collect()
             }
             Event::Lost { reason } => {
@@ -215,15 +215,12 @@ impl View {
             Stage::Refused => ('✗', "not sent".to_owned()),
             Stage::Undelivered => ('✗', "not delivered: the addressee had left".to_owned()),
         };
-        let mut line = format!("  {sign} to {}", fate.to);
-        if verdict.is_older {
-            line.push_str(&format!(" “{}”", fate.text));
-        }
-        line.push_str(&format!(": {what}"));
-        if !fate.trace_id.is_empty() {
-            let url = self.trace_url.as_deref().unwrap_or_default();
-            line.push_str(&format!("  trace {url}{}", fate.trace_id));
-        }
+        let which = if verdict.is_older { format!(" “{}”", fate.text) } else { String::new() };
+        let trace = match (self.trace_url.as_deref().unwrap_or_default(), fate.trace_id.as_str()) {
+            (_, "") => String::new(),
+            (url, id) => format!("  trace {url}{id}"),
+        };
+        let line = format!("  {sign} to {}{which}: {what}{trace}", fate.to);
         let line = printable(line.as_bytes());
         match sign {
             '✓' => self.dim(&line),

@@ -12,7 +12,6 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,7 +23,7 @@ use super::{
     events::Event,
     identity::Identity,
     nodes::{Nodes, pauses},
-    spans::Traced,
+    spans::{Answer, Traced},
 };
 use crate::wire::extended::{Command, FromClient, Send};
 
@@ -97,7 +96,7 @@ pub struct Session {
     /// Written, without a receipt yet.
     pub(super) unanswered: BTreeSet<u64>,
     next_reference: u64,
-    pub(super) traced: Arc<Traced>,
+    pub(super) traced: Traced,
 }
 
 /// The ends of the channels that a screen or a script holds.
@@ -117,7 +116,7 @@ impl Drop for Handle {
 
 impl Session {
     /// A session that is not connected yet; `run` it.
-    pub fn new(nodes: Nodes, name: String, on_refusal: OnRefusal, traced: Arc<Traced>) -> (Self, Handle) {
+    pub fn new(nodes: Nodes, name: String, on_refusal: OnRefusal, traced: Traced) -> (Self, Handle) {
         let (order_sender, orders) = mpsc::channel(256);
         let (events, event_receiver) = mpsc::channel(1_024);
         let leave = CancellationToken::new();
@@ -145,7 +144,7 @@ impl Session {
         };
         for waiting in std::mem::take(&mut self.outbox) {
             if let FromClient::Send(message) = waiting {
-                self.tell(Event::NotAnswered { reference: message.reference, written: false }).await;
+                self.lose(message.reference, false).await;
             }
         }
         end
@@ -161,7 +160,7 @@ impl Session {
             let begin = Instant::now();
             let stop = self.talk(connection).await;
             for reference in std::mem::take(&mut self.unanswered) {
-                self.tell(Event::NotAnswered { reference, written: true }).await;
+                self.lose(reference, true).await;
             }
             let Stop::Lost(error) = stop else { return stop };
             self.tell(Event::Lost { reason: error.to_string() }).await;
@@ -347,6 +346,12 @@ impl Session {
         while let Some(frame) = self.outbox.pop_front() {
             self.post(&frame, connection);
         }
+    }
+
+    /// A message is not going to be answered.
+    async fn lose(&self, reference: u64, written: bool) {
+        self.traced.end(reference, Answer::None);
+        self.tell(Event::NotAnswered { reference, written }).await;
     }
 
     /// Tells whoever listens. Waits while they are slow: then the node is read no further, and it keeps what is next.

@@ -8,6 +8,7 @@ use super::{
     connection::{Connection, ConnectionError},
     events::Event,
     session::{End, Session, Stop},
+    spans::Answer,
 };
 use crate::wire::{
     extended::{FromNode, State},
@@ -87,7 +88,8 @@ impl Session {
             }
             FromNode::Receipt(receipt) => {
                 if self.unanswered.remove(&receipt.reference) {
-                    self.traced.answered(receipt.reference, receipt.state() == State::Refused);
+                    let is_refused = receipt.state() == State::Refused;
+                    self.traced.end(receipt.reference, if is_refused { Answer::Refused } else { Answer::Taken });
                 }
                 self.identity.acknowledge(receipt.id.as_ref());
                 self.tell(Event::Receipt(Box::new(receipt))).await;

@@ -29,7 +29,10 @@ const LEAVING_MS: u64 = 3_000;
 pub async fn run(settings: Settings, traced: Traced) -> Exit {
     let guard = TerminalGuard::new();
     let exit = match start(settings.color) {
-        Ok((prompter, screen)) => Conversation { settings, prompter, screen }.hold(traced).await,
+        Ok((prompter, screen)) => {
+            let interrupts = Interrupts::new();
+            Conversation { settings, prompter, screen, interrupts }.hold(traced).await
+        }
         Err(error) => {
             complain(&error.to_string());
             Exit::Settings
@@ -43,14 +46,40 @@ struct Conversation {
     settings: Settings,
     prompter: Prompter,
     screen: Screen,
+    interrupts: Interrupts,
 }
 
-/// The session's task and everything that ends the conversation from outside.
+/// The session's task, and how to speak with it.
 struct Running {
     handle: Handle,
     session: JoinHandle<End>,
-    terminate: Option<Signal>,
-    hang_up: Option<Signal>,
+}
+
+/// What ends the conversation from outside.
+struct Interrupts([Option<Signal>; 3]);
+
+impl Interrupts {
+    fn new() -> Self {
+        let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()];
+        // Without a handler the signal ends the process at once, which is what it is for.
+        Self(kinds.map(|kind| signal(kind).ok()))
+    }
+
+    /// Comes when somebody outside wants this process to end.
+    async fn come(&mut self) {
+        async fn come(signal: &mut Option<Signal>) {
+            match signal {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        }
+        let [terminate, hang_up, interrupt] = &mut self.0;
+        tokio::select! {
+            () = come(terminate) => {}
+            () = come(hang_up) => {}
+            () = come(interrupt) => {}
+        }
+    }
 }
 
 impl Conversation {
@@ -58,13 +87,8 @@ impl Conversation {
         let Some(address) = self.choose_node().await else { return Exit::Fine };
         let Some(name) = self.choose_name().await else { return Exit::Fine };
         let nodes = Nodes::new(self.settings.nodes.clone(), address);
-        let (session, handle) = Session::new(nodes, name.clone(), OnRefusal::Ask, traced.into());
-        let mut running = Running {
-            handle,
-            session: tokio::spawn(session.run()),
-            terminate: signal(SignalKind::terminate()).ok(),
-            hang_up: signal(SignalKind::hangup()).ok(),
-        };
+        let (session, handle) = Session::new(nodes, name.clone(), OnRefusal::Ask, traced);
+        let mut running = Running { handle, session: tokio::spawn(session.run()) };
         let trace_url = self.settings.trace_url.clone();
         let mut view = View::new(self.settings.color, TimeZone::system(), trace_url, name);
         if self.enter(&mut view, &mut running).await {
@@ -83,10 +107,7 @@ impl Conversation {
         }
         let last = nodes.len().saturating_sub(1);
         loop {
-            let Typed::Line(line) = self.prompter.ask(&format!("Enter index port to connect to [0-{last}]: ")).await
-            else {
-                return None;
-            };
+            let line = self.ask(&format!("Enter index port to connect to [0-{last}]: ")).await?;
             let line = line.trim();
             if line.is_empty() {
                 let found = nearest(&nodes).await;
@@ -104,6 +125,17 @@ impl Conversation {
         }
     }
 
+    /// The answer to a question; `None` if the person leaves.
+    async fn ask(&mut self, question: &str) -> Option<String> {
+        tokio::select! {
+            typed = self.prompter.ask(question) => match typed {
+                Typed::Line(line) => Some(line),
+                Typed::Leave => None,
+            },
+            () = self.interrupts.come() => None,
+        }
+    }
+
     /// A legal name; `None` if the person leaves.
     async fn choose_name(&mut self) -> Option<String> {
         match self.settings.name.take() {
@@ -116,7 +148,7 @@ impl Conversation {
         let proposal = made_up_name();
         loop {
             let question = format!("Enter your name (Enter alone: {proposal}): ");
-            let Typed::Line(line) = self.prompter.ask(&question).await else { return None };
+            let line = self.ask(&question).await?;
             let name = line.trim();
             if name.is_empty() {
                 return Some(proposal);
@@ -146,8 +178,7 @@ impl Conversation {
                         _ => {}
                     }
                 }
-                () = interrupted(&mut running.terminate, &mut running.hang_up) => return false,
-                _ = tokio::signal::ctrl_c() => return false,
+                () = self.interrupts.come() => return false,
             }
         }
     }
@@ -173,7 +204,7 @@ impl Conversation {
                     let lines = view.tick(Instant::now());
                     self.screen.show(&lines).await;
                 }
-                () = interrupted(&mut running.terminate, &mut running.hang_up) => return,
+                () = self.interrupts.come() => return,
             }
         }
     }
@@ -234,19 +265,5 @@ impl Conversation {
                 Exit::NameRefused
             }
         }
-    }
-}
-
-/// Somebody outside wants this process to end.
-async fn interrupted(terminate: &mut Option<Signal>, hang_up: &mut Option<Signal>) {
-    async fn come(signal: &mut Option<Signal>) {
-        match signal {
-            Some(signal) => drop(signal.recv().await),
-            None => std::future::pending().await,
-        }
-    }
-    tokio::select! {
-        () = come(terminate) => {}
-        () = come(hang_up) => {}
     }
 }

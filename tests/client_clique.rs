@@ -1,0 +1,109 @@
+//! The client with real nodes, one of which is killed.
+
+mod client_fake;
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use client_fake::{DEADLINE, Piped, client};
+
+/// Node processes on free ports.
+struct Clique {
+    nodes: Vec<Child>,
+    addresses: Vec<String>,
+}
+
+impl Clique {
+    fn start(count: usize) -> Self {
+        // Held together, so that no two are the same.
+        let held: Vec<TcpListener> = (0..count * 3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        drop(held);
+        let (chat, rest) = ports.split_at(count);
+        let (grpc, http) = rest.split_at(count);
+        let join = |parts: &mut dyn Iterator<Item = String>| parts.collect::<Vec<_>>().join(",");
+        let peers = join(&mut grpc.iter().map(|port| format!("127.0.0.1:{port}")));
+        let list = join(&mut chat.iter().map(u16::to_string));
+        let nodes = (0..count).map(|index| {
+            Command::new(env!("CARGO_BIN_EXE_clique"))
+                .args(["node", "--listen", "127.0.0.1", "--ports", &list, "--index", &index.to_string()])
+                .args(["--peers", &peers, "--advertise", &format!("127.0.0.1:{}", grpc[index])])
+                .args(["--grpc-port", &grpc[index].to_string(), "--http-port", &http[index].to_string()])
+                .env("CLIQUE_SECRET", "a secret for tests only, long enough")
+                .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        let nodes = nodes.collect();
+        let addresses = chat.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        Self { nodes, addresses }
+    }
+
+    fn client(&self, name: &str, node: usize) -> Piped {
+        let mut command = client(&[]);
+        command.env("CLIQUE_NODES", self.addresses.join(",")).args(["--format", "json", "--name", name]);
+        Piped::start(command.args(["--node", &node.to_string()]))
+    }
+
+    /// Waits until the nodes have found each other.
+    fn wait(&self) {
+        let end = Instant::now() + DEADLINE;
+        let all = format!(r#""nodes_reachable":{}"#, self.nodes.len());
+        loop {
+            let mut probe = self.client("probe", 0);
+            let line = probe.line_with(&[r#""state":"registered""#]);
+            probe.end();
+            if line.contains(&all) {
+                return;
+            }
+            assert!(Instant::now() < end, "the nodes do not find each other: {line}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Clique {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.kill();
+            let _ = node.wait();
+        }
+    }
+}
+
+#[test]
+fn a_conversation_goes_on_when_a_node_is_killed_and_nothing_comes_twice_or_out_of_order() {
+    let mut clique = Clique::start(3);
+    clique.wait();
+    let mut bob = clique.client("bob", 0);
+    bob.line_with(&[r#""state":"registered""#, r#""node":0"#]);
+    let mut alice = clique.client("alice", 1);
+    alice.line_with(&[r#""state":"registered""#, r#""node":1"#]);
+    let mut sent = 0;
+    let mut say = |alice: &mut Piped, count: usize| {
+        for _ in 0..count {
+            sent += 1;
+            alice.type_line(&format!("bob number {sent}"));
+        }
+    };
+    say(&mut alice, 20);
+    bob.line_with(&["number 20"]);
+    clique.nodes[0].kill().unwrap();
+    say(&mut alice, 20);
+    let moved = bob.line_with(&[r#""state":"registered""#]);
+    assert!(moved.contains(r#""name":"bob""#) && moved.contains(r#""resumed":true"#), "{moved}");
+    say(&mut alice, 20);
+    let mut expected = 21;
+    while expected <= 60 {
+        let line = bob.line_with(&[r#""event":"message""#]);
+        assert!(line.contains(&format!(r#""text":"number {expected}""#)), "number {expected} is next, not {line}");
+        expected += 1;
+    }
+    assert_eq!(alice.end(), 0);
+    assert_eq!(bob.end(), 0);
+}
