@@ -4,9 +4,7 @@ use bytes::{Bytes, BytesMut};
 use clique::{
     chat::{Addressee, Message, Registration},
     clique::{LinkId, Member, Origin},
-    node::hub::{
-        ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Registering, Submission, Timing, TraceStep,
-    },
+    node::hub::{ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Registering, Submission, Timing, TraceStep},
     wire::{
         Dialect,
         entry::{ChunkBuilder, read_chunk},
@@ -48,11 +46,13 @@ fn parse_frames(bencher: Bencher) {
     for _ in 0..BATCH {
         frames::encode(&mut stream, frames::kind::MESSAGE, 3, &[b"bob ", &TEXT]);
     }
-    bencher.counter(ItemsCount::new(BATCH)).with_inputs(|| BytesMut::from(&stream[..])).bench_local_values(|mut buffer| {
-        while let Ok(Some(frame)) = frames::decode(&mut buffer) {
-            black_box(frames::split_message(&frame));
-        }
-    });
+    bencher.counter(ItemsCount::new(BATCH)).with_inputs(|| BytesMut::from(&stream[..])).bench_local_values(
+        |mut buffer| {
+            while let Ok(Some(frame)) = frames::decode(&mut buffer) {
+                black_box(frames::split_message(&frame));
+            }
+        },
+    );
 }
 
 #[divan::bench]

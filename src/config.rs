@@ -371,7 +371,9 @@ fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings,
     let host = if listen.is_unspecified() { loopback_like(listen) } else { listen };
     let mut taken = BTreeSet::new();
     let own = [chat_port, peer_port, http_port];
-    let others = ports.iter().filter(|port| **port != chat_port && raw.peers.is_none());
+    // Where ports are set one by one, the others' are not known here.
+    let follows_list = raw.peers.is_none() && raw.grpc_port.is_none() && raw.http_port.is_none();
+    let others = ports.iter().filter(|port| **port != chat_port && follows_list);
     for port in own.into_iter().chain(others.flat_map(|port| [*port, port + 1, port + 2])) {
         if !taken.insert(port) {
             return Err(ConfigError::PortTwice(port));

@@ -10,7 +10,7 @@ use super::hub::{Mark, Sampled, TraceStep, crossing_span};
 use crate::{
     chat::Trace,
     clique::Origin,
-    telemetry::{KeyValue, RemoteParent, SpanKind, SpanRecord, SpanStatus, Spans, attributes},
+    telemetry::{KeyValue, RemoteParent, SpanKind, SpanRecord, SpanStatus, Spans, attributes, trace_field},
 };
 
 /// A wait shorter than this is not shown as one, in milliseconds.
@@ -61,6 +61,12 @@ impl NodeSpans {
                 received_unix_us,
                 accepted_unix_us,
             } => {
+                tracing::debug!(
+                    trace_id = trace_field(Some(sampled.trace)),
+                    id = %format_args!("{origin}/{number}"),
+                    node = self.node,
+                    "message accepted"
+                );
                 let mut attributes = self.attributes(attributes::OPERATION_SEND, "accept", origin, number);
                 attributes.push(KeyValue::new(attributes::MESSAGING_DESTINATION_NAME, to));
                 attributes.push(KeyValue::new(attributes::MESSAGING_CLIENT_ID, sender));
@@ -113,6 +119,13 @@ impl NodeSpans {
     /// Records the delivery of a message whose bytes were written to a socket.
     pub fn delivered(&self, mark: &Mark, recipient: &str, written_unix_us: u64) {
         let Some(trace) = &mark.trace else { return };
+        let (origin, number) = (mark.origin, mark.number);
+        tracing::debug!(
+            trace_id = trace_field(Some(*trace)),
+            id = %format_args!("{origin}/{number}"),
+            node = self.node,
+            "message delivered"
+        );
         let arrived = if mark.origin.node == self.node { trace.span_id } else { crossing_span(trace, self.node) };
         let message = (mark.origin, mark.number);
         let parent = match mark.replayed_from_unix_ms {

@@ -17,19 +17,29 @@
 //! ends within its time, and losses are counted ([`Spans::counts`]) and logged at most once a minute.
 
 pub mod attributes;
-mod context;
 mod exporter;
 mod logs;
 mod settings;
 mod spans;
 
-pub use context::{RemoteParent, TraceId, format_traceparent, parse_traceparent, trace_field};
+pub use crate::wire::traceparent::{RemoteParent, TraceId, format_traceparent, parse_traceparent};
 pub use exporter::SpanCounts;
 pub use logs::{LogFormat, init_logs};
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::SpanKind;
 pub use settings::{Collector, Protocol, SamplerSettings, TraceSettings};
 pub use spans::{ServiceName, SpanRecord, SpanStatus, Spans};
+
+/// The `trace_id` field of a log line about a message; absent when the message is not sampled.
+///
+/// ```
+/// # let trace = None;
+/// tracing::info!(trace_id = clique::telemetry::trace_field(trace), "the addressee is not known");
+/// ```
+#[must_use]
+pub fn trace_field(trace: Option<crate::chat::Trace>) -> Option<tracing::field::DisplayValue<TraceId>> {
+    trace.map(|trace| tracing::field::display(TraceId(trace.trace_id)))
+}
 
 /// Why logs or traces cannot be started.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ pub mod frames;
 pub mod lines;
 pub mod peer;
 pub mod proto;
+pub mod traceparent;
 
 pub use dialect::Dialect;
 

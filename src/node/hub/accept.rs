@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ClientId, Hub, Now, Ports, Submission, TraceStep, clients::count, receipts::Pending, voice::hex};
+use super::{ClientId, Hub, Now, Ports, Submission, TraceStep, clients::count, receipts::Pending};
 use crate::{
     chat::{
         Addressee, Command, Message, Registration, SERVICE_NAME,
@@ -17,6 +17,7 @@ use crate::{
         Dialect,
         entry::ChunkBuilder,
         extended::{self, FromNode, MessageId, State},
+        traceparent::TraceId,
     },
 };
 
@@ -191,7 +192,7 @@ impl Hub {
             nodes_known: count(self.members.known_count()),
             recipients: 0,
             reason: String::new(),
-            trace_id: accepted.trace_id.map(|id| hex(&id)).unwrap_or_default(),
+            trace_id: accepted.trace_id.map(|id| TraceId(id).to_string()).unwrap_or_default(),
         };
         let mut out = Vec::new();
         FromNode::Receipt(receipt.clone()).encode(&mut out);

@@ -2,13 +2,14 @@
 
 use super::{ClientId, Hub, Ports, clients::Client};
 use crate::{
-    chat::{Addressee, Message, SERVICE_NAME, Trace},
+    chat::{Addressee, Message, SERVICE_NAME},
     clique::{Origin, time},
     wire::{
         Dialect,
         entry::EntryView,
         extended::{self, FromNode, MessageId},
         frames, lines,
+        traceparent::format_traceparent,
     },
 };
 
@@ -96,23 +97,8 @@ fn delivery(origin: Origin, number: u64, view: &EntryView<'_>, is_replayed: bool
         text: message.text.to_vec(),
         time_unix_ms: time::unix_ms(view.time),
         replayed: is_replayed,
-        traceparent: message.trace.as_ref().map(traceparent).unwrap_or_default(),
+        traceparent: message.trace.as_ref().map(format_traceparent).unwrap_or_default(),
     })
     .encode(&mut out);
     out
-}
-
-/// W3C trace context, version 00, sampled.
-fn traceparent(trace: &Trace) -> String {
-    format!("00-{}-{}-01", hex(&trace.trace_id), hex(&trace.span_id))
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

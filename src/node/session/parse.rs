@@ -10,12 +10,12 @@ use crate::{
         hub::{FromClient, Registering, Resume, Sampled, Submission},
         spans::NodeSpans,
     },
-    telemetry::parse_traceparent,
     wire::{
         Dialect, WireError,
         extended::{self, heights_from_proto},
         frames::{self, Frame, FrameError, kind},
         lines::{self, LineError, LineReader},
+        traceparent::parse_traceparent,
     },
 };
 

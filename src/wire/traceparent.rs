@@ -1,8 +1,6 @@
-//! Trace context at the edges: the W3C `traceparent` header, and trace ids in logs.
+//! The W3C `traceparent`, and trace ids as text.
 
 use std::fmt;
-
-use tracing::field::DisplayValue;
 
 use crate::chat::Trace;
 
@@ -27,17 +25,6 @@ impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0, f)
     }
-}
-
-/// The `trace_id` field of a log line about a message; absent when the message is not sampled.
-///
-/// ```
-/// # let trace = None;
-/// tracing::info!(trace_id = clique::telemetry::trace_field(trace), "the addressee is not known");
-/// ```
-#[must_use]
-pub fn trace_field(trace: Option<Trace>) -> Option<DisplayValue<TraceId>> {
-    trace.map(|trace| tracing::field::display(TraceId(trace.trace_id)))
 }
 
 /// The `traceparent` of a message; a message has a [`Trace`] only if it is sampled, so the flag is always set.
@@ -97,5 +84,5 @@ fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
 }
 
 #[cfg(test)]
-#[path = "context_tests.rs"]
+#[path = "traceparent_tests.rs"]
 mod tests;
