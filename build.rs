@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // The stream carries our own frame type: entries pass through as the bytes they were accepted as.
         .extern_path(".clique.v1.PeerFrame", "crate::wire::peer::PeerFrame")
-        .codec_path("crate::wire::peer::PeerCodec")
+        .codec_path("crate::wire::peer_codec::PeerCodec")
         .compile_fds(files)?;
     Ok(())
 }

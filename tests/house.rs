@@ -106,10 +106,8 @@ fn doors_know_the_router_and_not_each_other_nor_the_log() {
     for door in ["node/client_door.rs", "node/peer_door.rs", "node/web_door.rs", "node/session.rs", "node/session"] {
         forbid(door, &["Replica", "clique::Log", "clique::log", "hub::Hub"]);
         let own = door.trim_start_matches("node/").trim_end_matches(".rs");
-        // The client door opens sessions, and the peer door keeps the dialler's list of linked nodes.
-        let allowed = |other: &str| {
-            other == own || (own, other) == ("client_door", "session") || (own, other) == ("peer_door", "dialer")
-        };
+        // The client door opens sessions; that is what it is for.
+        let allowed = |other: &str| other == own || (own, other) == ("client_door", "session");
         let others: Vec<String> =
             doors.iter().filter(|other| !allowed(other)).map(|other| format!("super::{other}")).collect();
         forbid(door, &others.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
 //! The dialler: keeps trying every address that is known, for as long as the node behind it is not linked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -41,49 +41,6 @@ pub const WINDOW_BYTES: u32 = 4 << 20;
 pub const FRAME_BYTES: u32 = 128 << 10;
 /// Largest gRPC message, in bytes: the hello of a node with many people.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
-
-/// The nodes that have a link at this moment, each with how many (two for an instant when both have dialled).
-#[derive(Debug, Clone)]
-pub struct LinkedNodes(Arc<watch::Sender<BTreeMap<u16, usize>>>);
-
-impl Default for LinkedNodes {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(BTreeMap::new())))
-    }
-}
-
-/// A node counts as linked as long as this lives.
-#[must_use]
-pub struct LinkedGuard(LinkedNodes, u16);
-
-impl LinkedNodes {
-    pub fn enter(&self, node: u16) -> LinkedGuard {
-        self.0.send_modify(|nodes| *nodes.entry(node).or_default() += 1);
-        LinkedGuard(self.clone(), node)
-    }
-
-    fn contains(&self, node: u16) -> bool {
-        self.0.borrow().contains_key(&node)
-    }
-
-    async fn changed(&self) {
-        // The sender lives as long as this.
-        let _ = self.0.subscribe().changed().await;
-    }
-}
-
-impl Drop for LinkedGuard {
-    fn drop(&mut self) {
-        self.0.0.send_modify(|nodes| {
-            if let Some(count) = nodes.get_mut(&self.1) {
-                *count -= 1;
-                if *count == 0 {
-                    nodes.remove(&self.1);
-                }
-            }
-        });
-    }
-}
 
 /// The dialling side of all links of a node.
 pub struct Dialer<W> {

@@ -8,7 +8,19 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{hub::FromClient, router::Status};
+use super::hub::FromClient;
+
+/// A summary of the node's state.
+#[derive(Debug, Clone, Copy)]
+pub struct Status {
+    pub nodes_reachable: usize,
+    pub nodes_known: usize,
+    pub clients: usize,
+    pub people: usize,
+    pub log_bytes: usize,
+    /// Every linked peer has everything that this node accepted.
+    pub is_replicated: bool,
+}
 
 /// What one node counts.
 #[derive(Debug)]

@@ -13,6 +13,7 @@
 mod client_door;
 mod dialer;
 pub mod hub;
+mod linked;
 mod metrics;
 mod outbox;
 mod peer_door;
@@ -46,7 +47,7 @@ use self::{
     world::World,
 };
 pub use self::{
-    router::Status,
+    metrics::Status,
     settings::{Limits, NodeSettings},
 };
 use crate::{

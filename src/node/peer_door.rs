@@ -16,8 +16,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
 use super::{
-    dialer::LinkedNodes,
     hub::FromLink,
+    linked::LinkedNodes,
     metrics::Metrics,
     outbox::LinkOutbox,
     router::{Opening, RouterHandle},

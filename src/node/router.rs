@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     hub::{ClientId, FromClient, FromLink, Hub, Mark, Now, Ports, TraceStep},
-    metrics::Metrics,
+    metrics::{Metrics, Status},
     outbox::{ClientOutbox, LinkOutbox},
     spans::NodeSpans,
     world::World,
@@ -52,18 +52,6 @@ enum Input {
 pub struct Opening {
     pub dialed_by_us: bool,
     pub hello: Box<Hello>,
-}
-
-/// A summary of the node's state.
-#[derive(Debug, Clone, Copy)]
-pub struct Status {
-    pub nodes_reachable: usize,
-    pub nodes_known: usize,
-    pub clients: usize,
-    pub people: usize,
-    pub log_bytes: usize,
-    /// Every linked peer has everything that this node accepted.
-    pub is_replicated: bool,
 }
 
 /// How doors talk to the router. When the router has ended, everything is as if nobody answered.

@@ -8,6 +8,7 @@ pub mod extended;
 pub mod frames;
 pub mod lines;
 pub mod peer;
+pub mod peer_codec;
 pub mod proto;
 pub mod traceparent;
 

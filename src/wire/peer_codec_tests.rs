@@ -3,8 +3,13 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    chat::Name,
-    wire::{entry::ChunkBuilder, proto::generated as pb},
+    chat::{Name, Person, Registration},
+    clique::{Held, Member, Origin},
+    wire::{
+        entry::ChunkBuilder,
+        peer::{Hello, Outcome, PROTOCOL_VERSION},
+        proto::generated as pb,
+    },
 };
 
 fn origin() -> Origin {
