@@ -1,0 +1,124 @@
+//! The program as a process: started with settings, signalled, watched, and never left behind.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::eventually;
+
+/// Lines of output shown when a test fails.
+const SHOWN_LINES: usize = 60;
+
+/// A running `clique …`.
+pub struct Process {
+    label: String,
+    child: Child,
+    output: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// A command with a clean environment, but for the settings given.
+pub fn command(arguments: &[&str], settings: &[(String, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clique"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        let ours = name.to_str().is_some_and(|name| name.starts_with("CLIQUE_") || name.starts_with("OTEL_"));
+        if ours {
+            command.env_remove(name);
+        }
+    }
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+impl Process {
+    pub fn spawn(label: &str, arguments: &[&str], settings: &[(String, String)]) -> Self {
+        let mut child = command(arguments, settings)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be started");
+        let output = Arc::new(Mutex::new(String::new()));
+        let readers =
+            vec![collect(child.stdout.take().unwrap(), &output), collect(child.stderr.take().unwrap(), &output)];
+        Self { label: label.to_owned(), child, output, readers }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).expect("the process runs");
+    }
+
+    /// Ends it the hard way.
+    pub fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let label = self.label.clone();
+        let status = eventually(&format!("{label} ends"), || self.child.try_wait().unwrap());
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        status
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it has written so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    pub fn wait_for_output(&self, part: &str) {
+        eventually(&format!("{} says: {part}", self.label), || {
+            self.output.lock().unwrap().contains(part).then_some(())
+        });
+    }
+
+    /// Memory in use, in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        let output = self.output();
+        if thread::panicking() {
+            let lines: Vec<&str> = output.lines().collect();
+            let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+            println!("---- {} ----\n{shown}", self.label);
+        } else {
+            assert!(!output.contains("panicked at"), "{} has panicked:\n{output}", self.label);
+        }
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> JoinHandle<()> {
+    let output = output.clone();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            output.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    })
+}
