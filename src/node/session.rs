@@ -164,6 +164,9 @@ impl<W: World> Session<W> {
                         // It may still read: what it sent last is answered before the connection ends.
                         is_half_closed = true;
                         heard = Instant::now();
+                        if !self.buffer.is_empty() {
+                            self.tell(self.parser.unfinished().to_owned()).await;
+                        }
                         self.context.router.client(self.id, FromClient::HalfClosed).await;
                         continue;
                     }

@@ -69,6 +69,14 @@ impl Parser {
         &self.name
     }
 
+    /// What to say to a client that sends nothing more and has left something half sent.
+    pub(super) fn unfinished(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Lines => "not sent: what came last has no end; finish each line with Enter",
+            Dialect::Frames | Dialect::Extended => "not sent: what came last is not a whole frame",
+        }
+    }
+
     /// The next thing that has come whole. Messages that follow each other come together.
     pub(super) fn next(
         &mut self,
