@@ -23,6 +23,7 @@ fn the_bytes_on_the_wire_are_those_of_the_original() {
     assert_eq!(bob.take(6), b"\x1e\x00\x00\x00\x00\x00", "refused");
     bob.send(b"\x02\x01\x00\x03\x00\x00bob");
     assert_eq!(bob.take(6), b"\x02\x00\x00\x00\x00\x00", "another name on the same connection");
+    clique.wait_people(2);
 
     alice.send(b"\x03\x00\x00\x0c\x00\x03bob hi there");
     assert_eq!(bob.take(6 + 18), b"\x03\x00\x00\x12\x00\x09alice\0bob hi there");
@@ -100,6 +101,7 @@ fn only_legal_names_are_given() {
 fn a_message_reaches_its_addressee_on_any_node_and_everyone_hears_everyone_else() {
     let clique = Clique::of(3);
     let mut people: Vec<Frames> = (0..3).map(|index| clique.frames(index, &format!("p{index}"))).collect();
+    clique.wait_people(3);
     for from in 0..3 {
         for to in (0..3).filter(|to| *to != from) {
             let text = format!("from {from} to {to}");
@@ -159,6 +161,7 @@ fn nodes_echo_and_goodbye_work_before_and_after_registering() {
 fn frames_may_be_cut_at_any_byte() {
     let clique = Clique::of(2);
     let mut bob = clique.frames(1, "bob");
+    clique.wait_people(1);
     let script = |name: &str| [register(name), message("bob", "cut?"), echo()].concat();
     let length = script("name00").len();
     // Between two pieces another client has a whole exchange with the node, so that they are read one by one.
@@ -188,6 +191,7 @@ fn frames_may_be_cut_at_any_byte() {
 fn frames_in_one_write_are_all_acted_on_in_order() {
     let clique = Clique::of(3);
     let mut bob = clique.frames(2, "bob");
+    clique.wait_people(1);
     let mut bytes = [register("bob"), register("alice")].concat();
     for number in 0..500 {
         bytes.extend(message("bob", format!("{number}")));

@@ -102,6 +102,21 @@ impl Clique {
         Extended::named(self.chat(index), name)
     }
 
+    /// Waits until every node that runs knows of so many people: news of them takes a moment to get around.
+    pub fn wait_people(&self, count: usize) {
+        for index in (0..self.nodes.len()).filter(|index| self.nodes[*index].is_some()) {
+            eventually(&format!("node {index} sees {count} people"), || {
+                (self.metric(index, "clique_people") == Some(count)).then_some(())
+            });
+        }
+    }
+
+    /// A number that the node shows to scrapers.
+    pub fn metric(&self, index: usize, name: &str) -> Option<usize> {
+        let (_, text) = get(self.ports[index].http(), "/metrics")?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
     /// What the node says of itself; `None` if it does not answer, or is not ready.
     pub fn ready(&self, index: usize) -> Option<String> {
         let (status, body) = get(self.ports[index].http(), "/ready")?;
