@@ -11,7 +11,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use hyper_util::rt::TokioIo;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
@@ -21,15 +21,14 @@ use super::{
     peer_door::{LinkContext, LinkError, Wire, run_link},
     world::World,
 };
-use crate::{
-    clique::{Member, Origin},
-    wire::proto::generated::peer_client::PeerClient,
-};
+use crate::{clique::Member, wire::proto::generated::peer_client::PeerClient};
 
 /// A dial that has not connected by then is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a name is looked up again although all its addresses are linked.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// A link that ends sooner was not taken up by the other side: dialling again counts as after a failure.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// First pause after a failure. Jitter adds up to the same again.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause before jitter, so that none is longer than 2 s.
@@ -45,7 +44,6 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// The dialling side of all links of a node.
 pub struct Dialer<W> {
     pub world: W,
-    pub me: Origin,
     pub context: LinkContext,
     pub tasks: TaskTracker,
 }
@@ -55,6 +53,15 @@ pub struct Dialer<W> {
 enum Found {
     Myself,
     Node(u16),
+}
+
+impl Found {
+    fn node(self) -> Option<u16> {
+        match self {
+            Self::Myself => None,
+            Self::Node(node) => Some(node),
+        }
+    }
 }
 
 impl<W: World> Dialer<W> {
@@ -95,18 +102,23 @@ impl<W: World> Dialer<W> {
                 _ => false,
             };
             if is_complete {
-                pauses = backoff();
+                let nodes: Vec<u16> = found.values().filter_map(|found| found.node()).collect();
+                let linked_at = Instant::now();
                 // A link that ends is redialled at once; a name may have new addresses.
-                let _ = timeout(LOOK_AGAIN, self.context.linked.changed()).await;
-            } else {
-                sleep(pauses.next().unwrap_or(MAX_PAUSE)).await;
+                let _ = timeout(LOOK_AGAIN, self.context.linked.lost_one(&nodes)).await;
+                if linked_at.elapsed() >= SHORT_LIFE {
+                    pauses = backoff();
+                    continue;
+                }
             }
+            sleep(pauses.next().unwrap_or(MAX_PAUSE)).await;
         }
     }
 
     /// Dials those addresses whose node is not linked. True if then all are.
     async fn dial_all(&self, target: &str, addresses: Vec<SocketAddr>, found: &mut HashMap<SocketAddr, Found>) -> bool {
         let mut is_complete = !addresses.is_empty();
+        found.retain(|address, _| addresses.contains(address));
         for address in addresses {
             let is_covered = match found.get(&address) {
                 Some(Found::Myself) => true,
@@ -151,7 +163,8 @@ impl<W: World> Dialer<W> {
         let incoming = client.link(ReceiverStream::new(frames)).await?.into_inner();
         let wire = Wire { outgoing, incoming };
         let (say, who) = oneshot::channel();
-        let (context, me, peer) = (self.context.clone(), self.me, target.to_owned());
+        let (context, peer) = (self.context.clone(), target.to_owned());
+        let me = context.me;
         self.tasks.spawn(async move {
             let Err(error) = run_link(wire, true, context.clone(), |hello| {
                 let found = if hello.origin == me { Found::Myself } else { Found::Node(hello.origin.node) };

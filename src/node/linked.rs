@@ -5,14 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
 /// The nodes that have a link at this moment, each with how many (two for an instant when both have dialled).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LinkedNodes(Arc<watch::Sender<BTreeMap<u16, usize>>>);
-
-impl Default for LinkedNodes {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(BTreeMap::new())))
-    }
-}
 
 /// A node counts as linked as long as this lives.
 #[must_use]
@@ -29,10 +23,11 @@ impl LinkedNodes {
         self.0.borrow().contains_key(&node)
     }
 
-    /// Waits for a link to open or end.
-    pub async fn changed(&self) {
+    /// Waits until one of these nodes is not linked any more.
+    pub async fn lost_one(&self, nodes: &[u16]) {
+        let is_lost = |linked: &BTreeMap<u16, usize>| !nodes.iter().all(|node| linked.contains_key(node));
         // The sender lives as long as this.
-        let _ = self.0.subscribe().changed().await;
+        let _ = self.0.subscribe().wait_for(is_lost).await;
     }
 }
 

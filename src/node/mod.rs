@@ -59,6 +59,9 @@ use crate::{
 /// Streams that one connection of a stranger may open.
 const MAX_STREAMS_PER_CONNECTION: u32 = 16;
 
+/// How long a door of a node that stops waits for its connections, links among them, to come to their end.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -142,15 +145,11 @@ impl Node {
             stop: CancellationToken::new(),
         };
         node.router_task.spawn(router.run());
-        let context = LinkContext::new(&settings, handle.clone(), metrics.clone(), node.stop.clone());
+        let context = LinkContext::new(&settings, origin, handle.clone(), metrics.clone(), node.stop.clone());
         node.open_peer_door::<W>(peers, context.clone())?;
         let web =
             web_door::serve::<W>(http, handle.clone(), metrics.clone(), node.draining.clone(), node.closing.clone());
-        node.tasks.spawn(async move {
-            if let Err(error) = web.await {
-                tracing::warn!("the HTTP door has failed: {error}");
-            }
-        });
+        node.tasks.spawn(open_until("HTTP", web, node.closing.clone()));
         let sessions = SessionContext {
             router: handle,
             world: world.clone(),
@@ -160,7 +159,7 @@ impl Node {
             warnings: Warnings::default(),
             stop: node.stop.clone(),
         };
-        let dialer = Dialer { world, me: origin, context, tasks: node.tasks.clone() };
+        let dialer = Dialer { world, context, tasks: node.tasks.clone() };
         node.tasks.spawn(dialer.run(settings.peers.clone(), learned));
         let doors = client_door::serve::<W>(chat, sessions, node.tasks.clone(), node.draining.clone());
         node.tasks.spawn(doors);
@@ -197,11 +196,7 @@ impl Node {
             .add_service(reflection)
             .add_service(service)
             .serve_with_incoming_shutdown(incoming, self.closing.clone().cancelled_owned());
-        self.tasks.spawn(async move {
-            if let Err(error) = server.await {
-                tracing::warn!("the gRPC door has failed: {error}");
-            }
-        });
+        self.tasks.spawn(open_until("gRPC", server, self.closing.clone()));
         let draining = self.draining.clone();
         self.tasks.spawn(async move {
             reporter.set_serving::<PeerServer<PeerService>>().await;
@@ -246,10 +241,29 @@ impl Node {
         if timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!(node = self.index, "some connections were cut short when the drain time was over");
         }
-        drop(self.router);
+        // A stranger's connection to the gRPC door can outlive the door, and has a handle of the router.
+        self.router.end().await;
         self.router_task.close();
         let _ = timeout_at(deadline.max(Instant::now() + Duration::from_millis(100)), self.router_task.wait()).await;
         self.spans.shutdown(Duration::from_secs(1)).await;
         tracing::info!(node = self.index, "node {} has stopped", self.index);
+    }
+}
+
+/// Runs a door. Somebody who has connected and says nothing does not hold up a node that stops.
+async fn open_until<E: std::fmt::Display>(
+    what: &'static str,
+    door: impl Future<Output = Result<(), E>>,
+    closing: CancellationToken,
+) {
+    let late = async {
+        closing.cancelled().await;
+        sleep(LAST_ANSWERS_TIMEOUT).await;
+    };
+    tokio::select! {
+        end = door => if let Err(error) = end {
+            tracing::warn!("the {what} door has failed: {error}");
+        },
+        () = late => tracing::debug!("some connections to the {what} door were still open at the end"),
     }
 }

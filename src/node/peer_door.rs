@@ -4,9 +4,10 @@
 //! the router decides whether it takes the link up. From then on one task per link moves frames between the stream and
 //! the router.
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::{
     sync::mpsc,
     time::{error::Elapsed, sleep, timeout},
@@ -25,7 +26,7 @@ use super::{
     warnings::Warnings,
 };
 use crate::{
-    clique::{Handshake, HandshakeError, Secret, handshake::NONCE_BYTES},
+    clique::{Handshake, HandshakeError, Origin, Secret, handshake::NONCE_BYTES},
     wire::{
         peer::{Hello, PeerFrame},
         proto::generated::peer_server::Peer,
@@ -65,6 +66,7 @@ pub enum LinkError {
 /// What links share.
 #[derive(Debug, Clone)]
 pub struct LinkContext {
+    pub me: Origin,
     pub router: RouterHandle,
     pub linked: LinkedNodes,
     pub secret: Secret,
@@ -72,22 +74,46 @@ pub struct LinkContext {
     pub metrics: Arc<Metrics>,
     pub warnings: Warnings,
     pub stop: CancellationToken,
+    /// The latest life of each node, by its incarnation.
+    latest: Arc<Mutex<BTreeMap<u16, u64>>>,
 }
 
 impl LinkContext {
     #[must_use]
-    pub fn new(settings: &NodeSettings, router: RouterHandle, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
-        let max_output_bytes = settings.limits.max_peer_output_bytes;
-        let linked = LinkedNodes::default();
+    pub fn new(
+        settings: &NodeSettings,
+        me: Origin,
+        router: RouterHandle,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
+            me,
             router,
-            linked,
+            linked: LinkedNodes::default(),
             secret: settings.secret.clone(),
-            max_output_bytes,
+            max_output_bytes: settings.limits.max_peer_output_bytes,
             metrics,
             warnings: Warnings::default(),
             stop,
+            latest: Arc::default(),
         }
+    }
+
+    /// Two nodes with one index take each other's links away, for ever, and only the operator can put that right. They
+    /// are told from a node that has restarted by this: a former life never comes back.
+    fn warn_of_doubles(&self, hello: &Hello) {
+        let Hello { origin, advertise, .. } = hello;
+        let mut latest = self.latest.lock();
+        let latest = latest.entry(origin.node).or_insert(origin.incarnation);
+        let is_another_me = origin.node == self.me.node && *origin != self.me;
+        if is_another_me || origin.incarnation < *latest {
+            self.warnings.warn(&format!(
+                "two nodes have index {}, one of them at {advertise}; give each node of a clique its own CLIQUE_INDEX",
+                origin.node
+            ));
+        }
+        *latest = origin.incarnation.max(*latest);
     }
 }
 
@@ -170,7 +196,11 @@ pub async fn run_link<S>(
 where
     S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
 {
-    let hello = match timeout(HANDSHAKE_TIMEOUT, wire.introduce(&context, dialed_by_us)).await? {
+    let introduced = tokio::select! {
+        introduced = timeout(HANDSHAKE_TIMEOUT, wire.introduce(&context, dialed_by_us)) => introduced?,
+        () = context.stop.cancelled() => return Err(LinkError::Stopping),
+    };
+    let hello = match introduced {
         Ok(hello) => hello,
         Err(error) => {
             if matches!(error, LinkError::Handshake(_)) {
@@ -179,9 +209,10 @@ where
             return Err(error);
         }
     };
-    on_hello(&hello);
     let node = hello.origin.node;
     let _linked = context.linked.enter(node);
+    context.warn_of_doubles(&hello);
+    on_hello(&hello);
     let link = context.router.next_id();
     let outbox = Arc::new(LinkOutbox::new(context.max_output_bytes));
     let opening = Opening { dialed_by_us, hello: Box::new(hello) };

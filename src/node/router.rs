@@ -45,6 +45,7 @@ enum Input {
     Status(oneshot::Sender<Status>),
     Stop,
     Goodbye,
+    End,
 }
 
 /// A link that has proved itself.
@@ -108,6 +109,11 @@ impl RouterHandle {
         self.send(Input::Goodbye).await;
     }
 
+    /// The end of the router, whoever else still has a handle.
+    pub async fn end(&self) {
+        self.send(Input::End).await;
+    }
+
     async fn send(&self, input: Input) {
         // An error means that the router has ended; whoever waits for an answer learns it from the answer's absence.
         let _ = self.inputs.send(input).await;
@@ -121,6 +127,7 @@ pub struct Router<W> {
     start: Instant,
     inputs: mpsc::Receiver<Input>,
     outputs: Outputs,
+    has_ended: bool,
 }
 
 impl<W: World> Router<W> {
@@ -144,13 +151,13 @@ impl<W: World> Router<W> {
             dial,
         };
         let handle = RouterHandle { inputs: sender, next_id: Arc::new(AtomicU64::new(1)) };
-        (Self { hub, world, start: Instant::now(), inputs, outputs }, handle)
+        (Self { hub, world, start: Instant::now(), inputs, outputs, has_ended: false }, handle)
     }
 
-    /// Runs until every handle is gone.
+    /// Runs until it is ended, or every handle is gone.
     pub async fn run(mut self) {
         let mut inputs = Vec::with_capacity(MAX_INPUTS_PER_TURN);
-        loop {
+        while !self.has_ended {
             if self.hub.has_work() {
                 // Slow readers are fed on without waiting for input, but not before others had their turn.
                 tokio::task::yield_now().await;
@@ -217,6 +224,7 @@ impl<W: World> Router<W> {
             }
             Input::Stop => self.hub.stop(now, outputs),
             Input::Goodbye => self.hub.say_goodbye(outputs),
+            Input::End => self.has_ended = true,
         }
     }
 }
