@@ -39,6 +39,11 @@ impl Socket {
         self.stream.shutdown(Shutdown::Write).expect("the connection is open");
     }
 
+    /// The same to a node that may have closed the connection.
+    pub fn try_half_close(&self) -> std::io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+
     /// Exactly so many bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
