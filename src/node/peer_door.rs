@@ -55,6 +55,8 @@ pub enum LinkError {
     Stream(#[from] Status),
     #[error("the peer closed the stream")]
     Closed,
+    #[error("the peer closed the stream instead of proving the secret; is CLIQUE_SECRET the same on both?")]
+    NotBelieved,
     #[error("the peer said something else where its {0} was due")]
     Unexpected(&'static str),
     #[error("the link was dropped: {0}")]
@@ -159,7 +161,11 @@ impl<S: Stream<Item = Result<PeerFrame, Status>> + Unpin> Wire<S> {
             self.send(PeerFrame::Challenge(nonce.to_vec())).await?;
             let theirs = self.challenge().await?;
             self.send(PeerFrame::Proof(handshake.prove(&theirs)?)).await?;
-            let proof = self.proof().await?;
+            // A stranger is told nothing, so this is all that a node with another secret notices.
+            let proof = self.proof().await.map_err(|error| match error {
+                LinkError::Closed => LinkError::NotBelieved,
+                error => error,
+            })?;
             handshake.check(&theirs, &proof)?;
         } else {
             let handshake = Handshake::acceptor(secret.clone(), nonce);
@@ -321,7 +327,7 @@ impl LinkContext {
     /// What a person must mend is a warning; a link that ended is told by the router's notices already.
     pub fn log_end(&self, peer: &str, error: &LinkError) {
         match error {
-            LinkError::Handshake(_) | LinkError::Refused(_) => {
+            LinkError::Handshake(_) | LinkError::NotBelieved | LinkError::Refused(_) => {
                 self.warnings.warn(&format!("no link with the peer at {peer}: {error}"));
             }
             _ => tracing::debug!(peer, "link ended: {error}"),
