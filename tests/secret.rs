@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     pin::Pin,
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -61,12 +62,13 @@ fn is_challenge(frame: &PeerFrame) -> bool {
 }
 
 fn talk(clique: &Clique, from: usize, to: usize) {
-    let (mut alice, mut bob) = (clique.frames(from, "alice"), clique.frames(to, "bob"));
-    eventually("bob can be found", || {
-        alice.send("bob", "hi");
-        alice.sync().is_empty().then_some(())
+    let (mut asker, mut friend) =
+        (clique.frames(from, &format!("asker{from}")), clique.frames(to, &format!("friend{to}")));
+    eventually("the friend can be found", || {
+        asker.send(&format!("friend{to}"), "hi");
+        asker.sync().is_empty().then_some(())
     });
-    assert_eq!(bob.hear_person().text(), "hi");
+    assert_eq!(friend.hear_person().text(), "hi");
 }
 
 #[test]
@@ -104,6 +106,16 @@ fn another_secret_or_none_is_refused_on_both_sides() {
 }
 
 #[test]
+fn a_newcomer_with_another_secret_is_told_although_nobody_dials_it() {
+    let mut clique = Clique::new(2);
+    let only = clique.ports(0).chat.to_string();
+    clique.start_with(0, &[("CLIQUE_PORTS", only), ("CLIQUE_SECRET", "ours".to_owned())]);
+    let first = clique.ports(0).grpc().to_string();
+    clique.start_with(1, &[("CLIQUE_PEERS", first), ("CLIQUE_SECRET", "theirs".to_owned())]);
+    clique.node(1).wait_for_output("is CLIQUE_SECRET the same on both?");
+}
+
+#[test]
 fn a_stranger_gets_nothing_but_a_challenge() {
     let mut clique = Clique::new(2).with("CLIQUE_SECRET", "ours").started();
     let _alice = clique.frames(0, "alice");
@@ -124,9 +136,10 @@ fn a_stranger_gets_nothing_but_a_challenge() {
         assert!(heard.iter().all(is_challenge), "{what}: {heard:?}");
     }
     // One who says nothing, or stops half way, is turned away too.
-    assert_eq!(stranger(grpc, Vec::new()).0, []);
+    let silent = thread::spawn(move || stranger(grpc, Vec::new()).0);
     let (heard, _) = stranger(grpc, vec![challenge()]);
     assert!(heard.len() == 1 && is_challenge(&heard[0]), "{heard:?}");
+    assert_eq!(silent.join().unwrap(), []);
     // The node's own challenge sent back to it proves nothing: each proof names the role of its maker.
     let (heard, _) = stranger(grpc, vec![heard[0].clone(), PeerFrame::Proof(vec![1; 32])]);
     assert!(heard.iter().all(is_challenge), "{heard:?}");
@@ -146,14 +159,16 @@ impl Peer for Impostor {
 
     async fn link(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::LinkStream>, Status> {
         let heard = self.0.clone();
-        let mut incoming = request.into_inner();
-        tokio::spawn(async move {
-            while let Some(Ok(frame)) = incoming.next().await {
-                heard.lock().unwrap().push(frame);
-            }
+        let answers = request.into_inner().map(move |frame| {
+            let frame = frame?;
+            let answer = match frame {
+                PeerFrame::Challenge(_) => PeerFrame::Challenge(NONCE.to_vec()),
+                _ => PeerFrame::Proof(vec![9; 32]),
+            };
+            heard.lock().unwrap().push(frame);
+            Ok(answer)
         });
-        let said = [PeerFrame::Challenge(NONCE.to_vec()), PeerFrame::Proof(vec![9; 32])];
-        Ok(Response::new(Box::pin(stream::iter(said).map(Ok).chain(stream::pending()))))
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 
