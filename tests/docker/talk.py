@@ -41,9 +41,6 @@ class Conversation:
     def numbers_heard(self, listener):
         return list(listener.numbers.get((self.sender.name, self.mark), ()))
 
-    def progress(self):
-        return min(len(set(self.numbers_heard(each))) for each in self.listeners)
-
     def excuse_of(self, number):
         states = self.sender.states(f"{self.mark}{number}")
         said_at = self.said_at[number - 1]
