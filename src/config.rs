@@ -2,6 +2,7 @@
 //!
 //! Order: defaults, the TOML file of `--config`, the environment (`CLIQUE_…`), flags.
 
+mod args;
 mod client;
 
 use std::{
@@ -12,11 +13,13 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args;
 use config::{Config, Environment, File, FileFormat};
 use serde::Deserialize;
 
-pub use self::client::{ClientArgs, client};
+pub use self::{
+    args::{CommonArgs, NodeArgs},
+    client::{ClientArgs, client},
+};
 use crate::{
     clique::Secret,
     node::{Limits, NodeSettings, hub::Timing},
@@ -43,6 +46,8 @@ pub enum ConfigError {
     NoIndex { last: usize },
     #[error("index {index} is out of range; CLIQUE_PORTS has {count} ports, so it goes from 0 to {last}", last = count - 1)]
     Index { index: usize, count: usize },
+    #[error("{index} is no index; CLIQUE_INDEX or --index is a number from 0 to {last}")]
+    NotAnIndex { index: String, last: usize },
     #[error("{0} is not a port; CLIQUE_PORTS is a list of numbers from 1 to 65533, such as 4000,4010,4020")]
     Port(String),
     #[error("port {0} is used twice; a node takes three ports in a row (chat, gRPC, HTTP), so leave room between them")]
@@ -65,100 +70,6 @@ pub enum ConfigError {
     Terminal(io::Error),
     #[error(transparent)]
     Client(#[from] crate::client::SettingsError),
-}
-
-/// Flags that every command takes.
-#[derive(Debug, Clone, Default, Args)]
-pub struct CommonArgs {
-    /// A TOML file with settings; its keys are the flags' names with underscores.
-    #[arg(long, value_name = "FILE", env = "CLIQUE_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as clique=debug.
-    #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
-    /// How it is logged: text or json.
-    #[arg(long, value_name = "FORMAT")]
-    pub log_format: Option<String>,
-}
-
-/// Flags of a node; each has a `CLIQUE_…` variable and a key in the file.
-#[derive(Debug, Clone, Default, Args)]
-pub struct NodeArgs {
-    #[command(flatten)]
-    pub common: CommonArgs,
-    /// Which of the ports is this node's, from 0.
-    #[arg(long, value_name = "N")]
-    pub index: Option<String>,
-    /// Chat ports of all nodes, in order.
-    #[arg(long, value_name = "PORT,…")]
-    pub ports: Option<String>,
-    /// Address to listen on.
-    #[arg(long, value_name = "IP")]
-    pub listen: Option<String>,
-    /// Port for peers; the chat port + 1 if not given.
-    #[arg(long, value_name = "PORT")]
-    pub grpc_port: Option<String>,
-    /// Port for health and metrics; the chat port + 2 if not given.
-    #[arg(long, value_name = "PORT")]
-    pub http_port: Option<String>,
-    /// gRPC ports of other nodes, host:port; or one DNS name with several addresses.
-    #[arg(long, value_name = "HOST:PORT,…")]
-    pub peers: Option<String>,
-    /// Where other nodes reach this one's gRPC port.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise: Option<String>,
-    /// A file with the clique's secret (the secret itself is not taken from the command line, where others see it).
-    #[arg(long, value_name = "FILE")]
-    pub secret_file: Option<String>,
-    /// Memory for the log, in MiB.
-    #[arg(long, value_name = "MIB")]
-    pub log_mib: Option<String>,
-    /// How long a stop may take, in milliseconds.
-    #[arg(long, value_name = "MS")]
-    pub drain_ms: Option<String>,
-    /// Client connections at once.
-    #[arg(long, value_name = "N")]
-    pub max_connections: Option<String>,
-    /// Client connections at once from one address.
-    #[arg(long, value_name = "N")]
-    pub max_connections_per_address: Option<String>,
-    /// How long a client may take to ask for a name, or to finish a frame, in milliseconds.
-    #[arg(long, value_name = "MS")]
-    pub handshake_ms: Option<String>,
-    /// How long a client may be silent, in seconds.
-    #[arg(long, value_name = "S")]
-    pub idle_s: Option<String>,
-    /// Output that may wait for one client, in KiB.
-    #[arg(long, value_name = "KIB")]
-    pub client_output_kib: Option<String>,
-    /// Output that may wait for one peer, in KiB.
-    #[arg(long, value_name = "KIB")]
-    pub peer_output_kib: Option<String>,
-}
-
-impl NodeArgs {
-    fn overrides(&self) -> [(&'static str, &Option<String>); 18] {
-        [
-            ("log", &self.common.log),
-            ("log_format", &self.common.log_format),
-            ("index", &self.index),
-            ("ports", &self.ports),
-            ("listen", &self.listen),
-            ("grpc_port", &self.grpc_port),
-            ("http_port", &self.http_port),
-            ("peers", &self.peers),
-            ("advertise", &self.advertise),
-            ("secret_file", &self.secret_file),
-            ("log_mib", &self.log_mib),
-            ("drain_ms", &self.drain_ms),
-            ("max_connections", &self.max_connections),
-            ("max_connections_per_address", &self.max_connections_per_address),
-            ("handshake_ms", &self.handshake_ms),
-            ("idle_s", &self.idle_s),
-            ("client_output_kib", &self.client_output_kib),
-            ("peer_output_kib", &self.peer_output_kib),
-        ]
-    }
 }
 
 /// A list as people write it: `4000,4010` in the environment, `[4000, 4010]` in a file.
@@ -186,7 +97,7 @@ impl List {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    index: Option<usize>,
+    index: Option<String>,
     ports: List,
     listen: String,
     grpc_port: Option<u16>,
@@ -201,8 +112,8 @@ struct Raw {
     max_connections_per_address: usize,
     handshake_ms: u64,
     idle_s: u64,
-    client_output_kib: usize,
-    peer_output_kib: usize,
+    client_output_kib: u64,
+    peer_output_kib: u64,
     log: Option<String>,
     log_format: Option<String>,
 }
@@ -243,7 +154,7 @@ pub fn environment() -> HashMap<String, String> {
 pub fn node(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<NodeConfig, ConfigError> {
     let raw = read(args, environment)?;
     let ports = ports(&raw.ports)?;
-    let index = match raw.index {
+    let index = match given_index(&raw, &ports)? {
         Some(index) => index,
         None if io::stdin().is_terminal() => {
             ask_index(ports.len(), &mut io::stdin().lock(), &mut io::stdout()).map_err(ConfigError::Terminal)?
@@ -265,9 +176,8 @@ pub fn up(args: &NodeArgs, count: u16, environment: &HashMap<String, String>) ->
     let mut ports = ports(&raw.ports)?;
     ports.truncate(count.into());
     while ports.len() < usize::from(count) {
-        let last = ports[ports.len() - 1];
-        let next = last.checked_add(PORT_STEP).ok_or_else(|| ConfigError::Port((u32::from(last) + 10).to_string()))?;
-        ports.push(next);
+        let next = u32::from(ports[ports.len() - 1]) + u32::from(PORT_STEP);
+        ports.push(port(&next.to_string())?);
     }
     if raw.secret.is_none() && raw.secret_file.is_none() {
         // They only ever talk to each other.
@@ -285,7 +195,7 @@ pub fn up(args: &NodeArgs, count: u16, environment: &HashMap<String, String>) ->
 pub fn health_target(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<(IpAddr, u16), ConfigError> {
     let raw = read(args, environment)?;
     let ports = ports(&raw.ports)?;
-    let index = raw.index.ok_or(ConfigError::NoIndex { last: ports.len() - 1 })?;
+    let index = given_index(&raw, &ports)?.ok_or(ConfigError::NoIndex { last: ports.len() - 1 })?;
     let settings = node_settings(&raw, &ports, index)?;
     let host = if settings.listen.is_unspecified() { loopback_like(settings.listen) } else { settings.listen };
     Ok((host, settings.http_port))
@@ -338,13 +248,15 @@ fn ports(list: &List) -> Result<Vec<u16>, ConfigError> {
     if items.is_empty() {
         return Err(ConfigError::Port("nothing".to_owned()));
     }
-    items
-        .iter()
-        .map(|item| match item.parse() {
-            Ok(port) if (1..=u16::MAX - HTTP_PORT_OFFSET).contains(&port) => Ok(port),
-            _ => Err(ConfigError::Port(item.clone())),
-        })
-        .collect()
+    items.iter().map(|item| port(item)).collect()
+}
+
+/// A chat port that leaves room for the two after it.
+fn port(written: &str) -> Result<u16, ConfigError> {
+    match written.parse() {
+        Ok(port) if (1..=u16::MAX - HTTP_PORT_OFFSET).contains(&port) => Ok(port),
+        _ => Err(ConfigError::Port(written.to_owned())),
+    }
 }
 
 /// Asks a person, as the original did, until the answer is an index.
@@ -363,6 +275,11 @@ fn ask_index(count: usize, input: &mut impl BufRead, output: &mut impl io::Write
     }
 }
 
+fn given_index(raw: &Raw, ports: &[u16]) -> Result<Option<usize>, ConfigError> {
+    let not_an_index = |index: &String| ConfigError::NotAnIndex { index: index.clone(), last: ports.len() - 1 };
+    raw.index.as_ref().map(|index| index.trim().parse().map_err(|_| not_an_index(index))).transpose()
+}
+
 fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings, ConfigError> {
     let chat_port = *ports.get(index).ok_or(ConfigError::Index { index, count: ports.len() })?;
     let listen: IpAddr = raw.listen.parse().map_err(|_| ConfigError::Listen(raw.listen.clone()))?;
@@ -373,8 +290,8 @@ fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings,
     let own = [chat_port, peer_port, http_port];
     // Where ports are set one by one, the others' are not known here.
     let follows_list = raw.peers.is_none() && raw.grpc_port.is_none() && raw.http_port.is_none();
-    let others = ports.iter().filter(|port| **port != chat_port && follows_list);
-    for port in own.into_iter().chain(others.flat_map(|port| [*port, port + 1, port + 2])) {
+    let others = ports.iter().enumerate().filter(|(other, _)| *other != index && follows_list);
+    for port in own.into_iter().chain(others.flat_map(|(_, port)| [*port, port + 1, port + 2])) {
         if !taken.insert(port) {
             return Err(ConfigError::PortTwice(port));
         }
@@ -383,8 +300,8 @@ fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings,
     let (peers, expected_nodes) = match &raw.peers {
         Some(list) => listed_peers(&list.items(), &advertise, peer_port),
         None => {
-            let others = ports.iter().filter(|port| **port != chat_port);
-            (others.map(|port| socket(host, port + GRPC_PORT_OFFSET)).collect(), ports.len())
+            let others = ports.iter().enumerate().filter(|(other, _)| *other != index);
+            (others.map(|(_, port)| socket(host, port + GRPC_PORT_OFFSET)).collect(), ports.len())
         }
     };
     Ok(NodeSettings {
@@ -405,8 +322,8 @@ fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings,
             max_connections_per_address: raw.max_connections_per_address,
             handshake_ms: range("CLIQUE_HANDSHAKE_MS", raw.handshake_ms, 100, 3_600_000)?,
             idle_ms: range("CLIQUE_IDLE_S", raw.idle_s, 1, 31_536_000)? * 1_000,
-            max_client_output_bytes: raw.client_output_kib.clamp(16, 1 << 20) * 1024,
-            max_peer_output_bytes: raw.peer_output_kib.clamp(64, 1 << 20) * 1024,
+            max_client_output_bytes: kib("CLIQUE_CLIENT_OUTPUT_KIB", raw.client_output_kib, 16)?,
+            max_peer_output_bytes: kib("CLIQUE_PEER_OUTPUT_KIB", raw.peer_output_kib, 64)?,
         },
         timing: Timing::default(),
     })
@@ -456,6 +373,11 @@ pub fn trace(environment: &HashMap<String, String>) -> Result<TraceSettings, Con
 
 fn range(name: &'static str, value: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
     if (min..=max).contains(&value) { Ok(value) } else { Err(ConfigError::Range { name, value, min, max }) }
+}
+
+/// A size in KiB as bytes, up to 1 GiB.
+fn kib(name: &'static str, value: u64, min: u64) -> Result<usize, ConfigError> {
+    Ok(usize::try_from(range(name, value, min, 1 << 20)?).unwrap_or(usize::MAX >> 10) << 10)
 }
 
 fn socket(host: IpAddr, port: u16) -> String {

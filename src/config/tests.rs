@@ -47,9 +47,11 @@ fn a_file_with_a_misspelt_key_is_refused_with_the_key() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
-    let cases: [(&[(&str, &str)], &str); 8] = [
+    let cases: [(&[(&str, &str)], &str); 10] = [
         (&[("CLIQUE_INDEX", "5")], "from 0 to 4"),
-        (&[("CLIQUE_INDEX", "two")], "index"),
+        (&[("CLIQUE_INDEX", "two")], "two is no index"),
+        (&[("CLIQUE_PORTS", "4000,4000")], "used twice"),
+        (&[("CLIQUE_CLIENT_OUTPUT_KIB", "1")], "CLIQUE_CLIENT_OUTPUT_KIB"),
         (&[("CLIQUE_PORTS", "4000,x")], "x is not a port"),
         (&[("CLIQUE_PORTS", "4000,4001")], "used twice"),
         (&[("CLIQUE_LISTEN", "everywhere")], "everywhere is not an address"),
@@ -101,4 +103,5 @@ fn a_clique_in_one_process_has_as_many_ports_as_nodes() {
     assert_eq!(ports, [4000, 4010, 4020, 4030, 4040, 4050, 4060]);
     assert!(config.nodes.iter().all(|node| node.peers.len() == 6 && node.secret.is_set()));
     assert!(up(&NodeArgs::default(), 0, &environment(&[])).is_err());
+    assert!(up(&NodeArgs::default(), 2, &environment(&[("CLIQUE_PORTS", "65530")])).is_err());
 }

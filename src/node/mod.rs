@@ -18,6 +18,7 @@ mod metrics;
 mod outbox;
 mod peer_door;
 mod peer_listener;
+mod places;
 mod router;
 mod session;
 pub mod settings;

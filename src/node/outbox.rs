@@ -37,7 +37,7 @@ pub struct ClientOutbox {
 }
 
 /// Beyond this many times its bound even answers and notices are too much: the connection is given up.
-const MAX_OVERFLOW: usize = 16;
+const MAX_OVERFLOW: usize = 4;
 
 impl ClientOutbox {
     /// Entries are appended while fewer than `max_bytes` wait.
@@ -69,14 +69,27 @@ impl ClientOutbox {
         self.wake.notify_one();
     }
 
+    /// Whether entries may be appended; if not, `written` will say when.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let state = self.state.lock();
-        state.next.bytes.len() + state.writing_bytes < self.max_bytes
+        let mut state = self.state.lock();
+        let has_room = state.next.bytes.len() + state.writing_bytes < self.max_bytes;
+        // Under one lock: were it asked for later, the last write could have come between.
+        state.tell_when_drained |= !has_room;
+        has_room
     }
 
-    pub fn tell_when_drained(&self) {
-        self.state.lock().tell_when_drained = true;
+    /// Whether the client is so far behind that nothing more is read from it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let state = self.state.lock();
+        state.next.bytes.len() + state.writing_bytes >= self.max_bytes
+    }
+
+    /// Whether the connection is to end once everything is written.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.state.lock().is_closing
     }
 
     /// Waits for something to do.

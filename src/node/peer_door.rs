@@ -4,7 +4,14 @@
 //! the router decides whether it takes the link up. From then on one task per link moves frames between the stream and
 //! the router.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -14,13 +21,14 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     hub::FromLink,
     linked::LinkedNodes,
     metrics::Metrics,
     outbox::LinkOutbox,
+    peer_listener::PeerConnection,
     router::{Opening, RouterHandle},
     settings::NodeSettings,
     warnings::Warnings,
@@ -28,6 +36,7 @@ use super::{
 use crate::{
     clique::{Handshake, HandshakeError, Origin, Secret, handshake::NONCE_BYTES},
     wire::{
+        lines::printable,
         peer::{Hello, PeerFrame},
         proto::generated::peer_server::Peer,
     },
@@ -39,6 +48,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a link of a node that stops may take for its last frames.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest reason of a peer's that is logged.
+const MAX_REASON_CHARS: usize = 200;
 /// Frames that wait between a link's task and the gRPC layer.
 const MAX_FRAMES_IN_FLIGHT: usize = 64;
 
@@ -132,22 +143,31 @@ impl<S: Stream<Item = Result<PeerFrame, Status>> + Unpin> Wire<S> {
 
     async fn receive(&mut self) -> Result<PeerFrame, LinkError> {
         match self.incoming.next().await {
-            Some(Ok(PeerFrame::Refusal(reason))) => Err(LinkError::Refused(reason)),
+            Some(Ok(PeerFrame::Refusal(reason))) => Err(LinkError::Refused(shown(&reason))),
             Some(Ok(frame)) => Ok(frame),
             Some(Err(status)) => Err(status.into()),
             None => Err(LinkError::Closed),
         }
     }
 
+    /// Before the proof nothing that the other side says goes into the log.
+    async fn receive_unproved(&mut self) -> Result<PeerFrame, LinkError> {
+        self.receive().await.map_err(|error| match error {
+            LinkError::Refused(_) => LinkError::Unexpected("proof"),
+            LinkError::Stream(_) => LinkError::Closed,
+            error => error,
+        })
+    }
+
     async fn challenge(&mut self) -> Result<Vec<u8>, LinkError> {
-        match self.receive().await? {
+        match self.receive_unproved().await? {
             PeerFrame::Challenge(nonce) => Ok(nonce),
             _ => Err(LinkError::Unexpected("challenge")),
         }
     }
 
     async fn proof(&mut self) -> Result<Vec<u8>, LinkError> {
-        match self.receive().await? {
+        match self.receive_unproved().await? {
             PeerFrame::Proof(mac) => Ok(mac),
             _ => Err(LinkError::Unexpected("proof")),
         }
@@ -304,8 +324,9 @@ impl Peer for PeerService {
     type LinkStream = FrameStream;
 
     async fn link(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<FrameStream>, Status> {
-        let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        if !self.context.secret.is_set() && !address.is_none_or(is_loopback) {
+        let connection = request.extensions().get::<PeerConnection>().cloned();
+        let address = connection.as_ref().map(|connection| connection.address);
+        if !self.context.secret.is_set() && !address.is_some_and(is_loopback) {
             self.context.metrics.count_refused_peer();
             self.context.warnings.warn("a peer was refused: without CLIQUE_SECRET only peers on loopback are accepted");
             return Err(Status::unauthenticated("refused"));
@@ -316,7 +337,12 @@ impl Peer for PeerService {
         // Its port is chosen anew for every attempt, and says nothing.
         let peer = address.map_or_else(|| "an unknown address".to_owned(), |address| address.ip().to_string());
         self.tasks.spawn(async move {
-            let Err(error) = run_link(wire, false, context.clone(), |_| {}).await;
+            let Err(error) = run_link(wire, false, context.clone(), |_| {
+                if let Some(connection) = connection {
+                    connection.is_proved.store(true, Ordering::Relaxed);
+                }
+            })
+            .await;
             context.log_end(&peer, &error);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
@@ -333,6 +359,11 @@ impl LinkContext {
             _ => tracing::debug!(peer, "link ended: {error}"),
         }
     }
+}
+
+/// A peer's words, fit for the log: one line, not too long.
+fn shown(reason: &str) -> String {
+    printable(reason.as_bytes()).chars().take(MAX_REASON_CHARS).collect()
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

@@ -1,6 +1,7 @@
 //! The router: the one task that owns the hub and drives it with real inputs, outputs and time.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,6 +23,7 @@ use super::{
     world::World,
 };
 use crate::{
+    chat::message::EVERYONE,
     clique::{LinkId, Member},
     wire::{
         Dialect,
@@ -33,6 +35,9 @@ use crate::{
 const MAX_QUEUED_INPUTS: usize = 1_024;
 /// Inputs taken in one turn.
 const MAX_INPUTS_PER_TURN: usize = 256;
+
+/// Deliveries that the inputs of one turn may lead to. A turn of some ten milliseconds holds up no heartbeat.
+const MAX_COST_PER_TURN: usize = 100_000;
 
 /// Something for the router to do.
 #[derive(Debug)]
@@ -46,6 +51,19 @@ enum Input {
     Stop,
     Goodbye,
     End,
+}
+
+impl Input {
+    /// How many deliveries it can lead to, about, where so many clients are connected.
+    fn cost(&self, clients: usize) -> usize {
+        match self {
+            Self::Client(_, FromClient::Submit(submissions)) => {
+                let everyone = submissions.iter().filter(|submission| *submission.to == *EVERYONE.as_bytes()).count();
+                submissions.len() + everyone * clients
+            }
+            _ => 1,
+        }
+    }
 }
 
 /// A link that has proved itself.
@@ -156,33 +174,44 @@ impl<W: World> Router<W> {
 
     /// Runs until it is ended, or every handle is gone.
     pub async fn run(mut self) {
-        let mut inputs = Vec::with_capacity(MAX_INPUTS_PER_TURN);
+        let mut waiting = VecDeque::new();
+        let mut received = Vec::with_capacity(MAX_INPUTS_PER_TURN);
         while !self.has_ended {
-            if self.hub.has_work() {
-                // Slow readers are fed on without waiting for input, but not before others had their turn.
+            if self.hub.has_work() || !waiting.is_empty() {
+                // What is left of the last turn goes on without waiting for input, but others have their turn too.
                 tokio::task::yield_now().await;
-                while inputs.len() < MAX_INPUTS_PER_TURN {
+                while waiting.len() < MAX_INPUTS_PER_TURN {
                     let Ok(input) = self.inputs.try_recv() else { break };
-                    inputs.push(input);
+                    waiting.push_back(input);
                 }
             } else {
                 let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
                 tokio::select! {
-                    count = self.inputs.recv_many(&mut inputs, MAX_INPUTS_PER_TURN) => {
+                    count = self.inputs.recv_many(&mut received, MAX_INPUTS_PER_TURN) => {
                         if count == 0 {
                             return;
                         }
+                        waiting.extend(received.drain(..));
                     }
                     () = sleep_until(deadline) => {}
                 }
             }
-            let now = self.now();
-            for input in inputs.drain(..) {
-                self.take(input, now);
-            }
-            self.hub.finish_turn(now, &mut self.outputs);
-            self.outputs.flush();
+            self.turn(&mut waiting);
         }
+    }
+
+    /// Takes as many inputs as a turn may cost, at least one, and acts on them.
+    fn turn(&mut self, waiting: &mut VecDeque<Input>) {
+        let now = self.now();
+        let mut cost = 0;
+        while cost < MAX_COST_PER_TURN
+            && let Some(input) = waiting.pop_front()
+        {
+            cost += input.cost(self.outputs.clients.len());
+            self.take(input, now);
+        }
+        self.hub.finish_turn(now, &mut self.outputs);
+        self.outputs.flush();
     }
 
     fn now(&self) -> Now {
@@ -194,7 +223,7 @@ impl<W: World> Router<W> {
         let outputs = &mut self.outputs;
         match input {
             Input::OpenClient(client, dialect, outbox) => {
-                outputs.clients.insert(client, outbox);
+                outputs.clients.insert(client, Output::new(outbox));
                 self.hub.from_client(client, FromClient::Opened { dialect }, now, outputs);
             }
             Input::Client(client, input) => {
@@ -206,7 +235,7 @@ impl<W: World> Router<W> {
                 }
             }
             Input::OpenLink(link, outbox, Opening { dialed_by_us, hello }) => {
-                outputs.links.insert(link, outbox);
+                outputs.links.insert(link, Output::new(outbox));
                 self.hub.from_link(link, FromLink::Opened { dialed_by_us, hello }, now, outputs);
             }
             Input::Link(link, input) => {
@@ -242,9 +271,9 @@ fn status(hub: &Hub) -> Status {
 
 /// The hub's outputs, in the real world.
 struct Outputs {
-    clients: FxHashMap<ClientId, Arc<ClientOutbox>>,
-    links: FxHashMap<LinkId, Arc<LinkOutbox>>,
-    /// To be woken at the end of the turn; may name one several times.
+    clients: FxHashMap<ClientId, Output<ClientOutbox>>,
+    links: FxHashMap<LinkId, Output<LinkOutbox>>,
+    /// To be woken at the end of the turn.
     touched_clients: Vec<ClientId>,
     touched_links: Vec<LinkId>,
     metrics: Arc<Metrics>,
@@ -252,78 +281,85 @@ struct Outputs {
     dial: mpsc::UnboundedSender<Member>,
 }
 
+/// One output, and whether it is to be woken at the end of the turn.
+struct Output<T> {
+    outbox: Arc<T>,
+    is_touched: bool,
+}
+
+impl<T> Output<T> {
+    fn new(outbox: Arc<T>) -> Self {
+        Self { outbox, is_touched: false }
+    }
+
+    /// Gives the output, and notes that it is to be woken.
+    fn touch(&mut self, id: u64, touched: &mut Vec<u64>) -> &T {
+        if !std::mem::replace(&mut self.is_touched, true) {
+            touched.push(id);
+        }
+        &self.outbox
+    }
+}
+
 impl Outputs {
     fn flush(&mut self) {
-        self.touched_clients.sort_unstable();
-        self.touched_clients.dedup();
         for client in self.touched_clients.drain(..) {
-            if let Some(outbox) = self.clients.get(&client) {
-                outbox.wake();
+            if let Some(output) = self.clients.get_mut(&client) {
+                output.is_touched = false;
+                output.outbox.wake();
             }
         }
-        self.touched_links.sort_unstable();
-        self.touched_links.dedup();
         for link in self.touched_links.drain(..) {
-            if let Some(outbox) = self.links.get(&link) {
-                outbox.wake();
+            if let Some(output) = self.links.get_mut(&link) {
+                output.is_touched = false;
+                output.outbox.wake();
             }
         }
     }
 
-    fn touch_client(&mut self, client: ClientId) {
-        if self.touched_clients.last() != Some(&client) {
-            self.touched_clients.push(client);
-        }
+    fn client(&mut self, client: ClientId) -> Option<&ClientOutbox> {
+        let touched = &mut self.touched_clients;
+        self.clients.get_mut(&client).map(|output| output.touch(client, touched))
     }
 
-    fn touch_link(&mut self, link: LinkId) {
-        if self.touched_links.last() != Some(&link) {
-            self.touched_links.push(link);
-        }
+    fn link(&mut self, link: LinkId) -> Option<&LinkOutbox> {
+        let touched = &mut self.touched_links;
+        self.links.get_mut(&link).map(|output| output.touch(link, touched))
     }
 }
 
 impl Ports for Outputs {
     fn to_client(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>) {
-        if let Some(outbox) = self.clients.get(&client) {
+        if let Some(outbox) = self.client(client) {
             outbox.push(bytes, mark);
-            self.touch_client(client);
         }
     }
 
     fn client_has_room(&self, client: ClientId) -> bool {
-        self.clients.get(&client).is_some_and(|outbox| outbox.has_room())
+        self.clients.get(&client).is_some_and(|output| output.outbox.has_room())
     }
 
-    fn tell_when_drained(&mut self, client: ClientId) {
-        if let Some(outbox) = self.clients.get(&client) {
-            outbox.tell_when_drained();
-            self.touch_client(client);
-        }
-    }
+    fn tell_when_drained(&mut self, _: ClientId) {}
 
     fn close_client(&mut self, client: ClientId) {
-        if let Some(outbox) = self.clients.get(&client) {
+        if let Some(outbox) = self.client(client) {
             outbox.close();
-            self.touch_client(client);
         }
     }
 
     fn to_link(&mut self, link: LinkId, frame: PeerFrame) {
-        if let Some(outbox) = self.links.get(&link) {
+        if let Some(outbox) = self.link(link) {
             outbox.push(frame);
-            self.touch_link(link);
         }
     }
 
     fn link_has_room(&mut self, link: LinkId) -> bool {
-        self.links.get(&link).is_some_and(|outbox| outbox.has_room())
+        self.links.get(&link).is_some_and(|output| output.outbox.has_room())
     }
 
     fn close_link(&mut self, link: LinkId, reason: &str) {
-        if let Some(outbox) = self.links.get(&link) {
+        if let Some(outbox) = self.link(link) {
             outbox.close(reason);
-            self.touch_link(link);
         }
     }
 

@@ -38,8 +38,10 @@ use crate::wire::Dialect;
 
 /// Bytes read at once. One buffer per thread, so that an idle client costs none.
 const READ_BYTES: usize = 64 * 1024;
-/// After this long without progress a closing client does not get the rest.
-const CLOSING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// After this long without progress a client whose connection is being closed does not get the rest.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Requests taken from one client before their answers are waited for.
+const MAX_INPUTS_AT_ONCE: usize = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -123,72 +125,68 @@ struct Session<W: World> {
 
 impl<W: World> Session<W> {
     async fn serve(&mut self) -> End {
-        let limits = self.context.limits;
-        let opened = Instant::now();
-        let mut heard = opened;
-        let mut is_half_closed = false;
+        let mut clock = Clock::new(self.context.limits);
         let mut writing = Writing::default();
-        // What came with the first byte.
-        if let Err(end) = self.take_input().await {
-            return end;
-        }
+        // Whether the buffer may hold something whole: at first what came with the first byte.
+        let mut has_input = true;
         loop {
-            let may_read = !is_half_closed && self.outbox.has_room();
+            if self.outbox.is_closing() {
+                clock.begin_closing();
+            }
+            let is_open = !clock.is_half_closed && !clock.is_closing;
+            let may_read = is_open && !self.outbox.is_full();
+            if has_input && may_read {
+                match self.take_input().await {
+                    Ok(more) => has_input = more,
+                    Err(end) => {
+                        self.write_rest(&mut writing).await;
+                        return end;
+                    }
+                }
+            }
             // Who is not read from cannot finish what it began.
             let is_slow = may_read && (!self.parser.has_registered() || !self.buffer.is_empty());
-            let deadline = if is_half_closed {
-                heard + CLOSING_WRITE_TIMEOUT
-            } else if is_slow {
-                heard.max(opened) + Duration::from_millis(limits.handshake_ms)
-            } else {
-                heard + Duration::from_millis(limits.idle_ms)
-            };
+            let deadline = clock.deadline(is_slow);
             tokio::select! {
                 biased;
-                () = self.context.stop.cancelled() => return End::Finished,
+                () = self.context.stop.cancelled() => {
+                    self.write_rest(&mut writing).await;
+                    return End::Finished;
+                }
                 written = writing.step(&mut self.writer), if writing.is_busy() => {
                     if let Err(error) = written {
                         writing.give_back(&self.outbox);
                         return error.into();
                     }
-                    heard = heard.max(Instant::now());
+                    clock.heard = Instant::now();
                     self.report_written(&mut writing).await;
                 }
                 () = self.outbox.woken(), if !writing.is_busy() => writing.begin(&self.outbox),
-                read = read_some(&mut self.reader, &mut self.buffer), if may_read => {
-                    let count = match read {
-                        Ok(count) => count,
-                        Err(error) => { writing.give_back(&self.outbox); return error.into(); }
-                    };
-                    if count == 0 {
-                        // It may still read: what it sent last is answered before the connection ends.
-                        is_half_closed = true;
-                        heard = Instant::now();
-                        if !self.buffer.is_empty() {
-                            self.tell(self.parser.unfinished().to_owned()).await;
+                read = read_some(&mut self.reader, &mut self.buffer), if may_read && !has_input => {
+                    match read {
+                        Ok(0) => self.half_closed(&mut clock).await,
+                        Ok(_) => {
+                            has_input = true;
+                            // A frame or line that trickles in does not count as being heard.
+                            if !is_slow {
+                                clock.heard = Instant::now();
+                            }
                         }
-                        self.context.router.client(self.id, FromClient::HalfClosed).await;
-                        continue;
+                        Err(error) => {
+                            writing.give_back(&self.outbox);
+                            return error.into();
+                        }
                     }
-                    // A frame or line that trickles in does not count as being heard.
-                    let was_whole = !is_slow;
-                    if let Err(end) = self.take_input().await {
+                }
+                () = tokio::task::yield_now(), if has_input && may_read => {}
+                () = sleep_until(deadline) => {
+                    if let Some(end) = clock.end(is_slow) {
+                        self.tell(end.to_string()).await;
                         self.write_rest(&mut writing).await;
                         return end;
                     }
-                    if was_whole || self.buffer.is_empty() {
-                        heard = Instant::now();
-                    }
-                }
-                () = sleep_until(deadline) => {
-                    if is_half_closed {
-                        writing.give_back(&self.outbox);
-                        return End::Closed;
-                    }
-                    let end = if is_slow { End::TooSlow(limits.handshake_ms) } else { End::Idle(limits.idle_ms) };
-                    self.tell(end.to_string()).await;
-                    self.write_rest(&mut writing).await;
-                    return end;
+                    writing.give_back(&self.outbox);
+                    return End::Closed;
                 }
             }
             if self.outbox.is_finished() && !writing.is_busy() {
@@ -197,14 +195,29 @@ impl<W: World> Session<W> {
         }
     }
 
-    /// Hands everything that has come whole to the router.
-    async fn take_input(&mut self) -> Result<(), End> {
+    /// The client sends nothing more. It may still read: what it sent last is answered before the connection ends.
+    async fn half_closed(&mut self, clock: &mut Clock) {
+        clock.is_half_closed = true;
+        clock.begin_closing();
+        if !self.buffer.is_empty() {
+            self.tell(self.parser.unfinished().to_owned()).await;
+        }
+        self.context.router.client(self.id, FromClient::HalfClosed).await;
+    }
+
+    /// Hands what has come whole to the router. True if there may be more: then the answers come first.
+    async fn take_input(&mut self) -> Result<bool, End> {
         let received_unix_us = self.context.world.unix_us();
-        loop {
+        for _ in 0..MAX_INPUTS_AT_ONCE {
             let parsed = self.parser.next(&mut self.buffer, received_unix_us, &self.context.spans);
             match parsed {
                 Ok(Some(input)) => self.context.router.client(self.id, input).await,
-                Ok(None) => break,
+                Ok(None) => {
+                    if self.buffer.is_empty() {
+                        self.buffer = BytesMut::new();
+                    }
+                    return Ok(false);
+                }
                 Err(error) => {
                     self.context.metrics.count_protocol_error();
                     let text = format!("{error}; the connection is closed");
@@ -213,10 +226,9 @@ impl<W: World> Session<W> {
                 }
             }
         }
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        }
-        Ok(())
+        // Once the router answers, so are the requests before: whether they fill the output is known.
+        self.context.router.status().await;
+        Ok(true)
     }
 
     async fn tell(&mut self, text: String) {
@@ -271,16 +283,12 @@ impl<W: World> Session<W> {
                 writing.batch = Batch::default();
             }
         };
-        let _ = timeout(CLOSING_WRITE_TIMEOUT, closed).await;
+        let _ = timeout(CLOSING_TIMEOUT, closed).await;
         writing.give_back(&self.outbox);
     }
 
     async fn finish(mut self, address: SocketAddr, end: &End) {
-        if matches!(end, End::Finished) {
-            let mut writing = Writing::default();
-            self.write_rest(&mut writing).await;
-        }
-        let _ = timeout(CLOSING_WRITE_TIMEOUT, self.writer.shutdown()).await;
+        let _ = timeout(CLOSING_TIMEOUT, self.writer.shutdown()).await;
         let unwritten = self.outbox.unwritten();
         self.context.router.client(self.id, FromClient::Closed { unwritten }).await;
         match end {
@@ -288,6 +296,49 @@ impl<W: World> Session<W> {
                 tracing::info!(client = %address, name = self.parser.name(), "connection closed: {end}")
             }
             _ => tracing::debug!(client = %address, name = self.parser.name(), "connection closed: {end}"),
+        }
+    }
+}
+
+/// When a connection was heard of last, and how long that may be ago.
+struct Clock {
+    limits: Limits,
+    heard: Instant,
+    is_half_closed: bool,
+    is_closing: bool,
+}
+
+impl Clock {
+    fn new(limits: Limits) -> Self {
+        Self { limits, heard: Instant::now(), is_half_closed: false, is_closing: false }
+    }
+
+    /// From now on the time to write the rest runs.
+    fn begin_closing(&mut self) {
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.heard = Instant::now();
+        }
+    }
+
+    fn deadline(&self, is_slow: bool) -> Instant {
+        self.heard
+            + if self.is_closing {
+                CLOSING_TIMEOUT
+            } else if is_slow {
+                Duration::from_millis(self.limits.handshake_ms)
+            } else {
+                Duration::from_millis(self.limits.idle_ms)
+            }
+    }
+
+    /// What to tell a client whose time is over; nothing to one that is going anyway.
+    fn end(&self, is_slow: bool) -> Option<End> {
+        if self.is_closing {
+            None
+        } else if is_slow {
+            Some(End::TooSlow(self.limits.handshake_ms))
+        } else {
+            Some(End::Idle(self.limits.idle_ms))
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, lookup_host},
@@ -44,6 +45,18 @@ pub struct RealWorld;
 
 /// Connections waiting to be accepted; enough for ten thousand that come at once.
 const LISTEN_BACKLOG: u32 = 4_096;
+/// A silent connection is probed after this.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// No delay for small writes; and a silent connection whose other end is gone ends within a minute.
+///
+/// No `TCP_USER_TIMEOUT`: it would also end the connections of people who do not read for a while.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
 
 impl World for RealWorld {
     type Stream = TcpStream;
@@ -66,7 +79,7 @@ impl World for RealWorld {
 
     async fn accept(listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, address) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        prepare(&stream)?;
         Ok((stream, address))
     }
 
@@ -76,7 +89,7 @@ impl World for RealWorld {
 
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        prepare(&stream)?;
         Ok(stream)
     }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Messages handed to the router at once.
-const MAX_SUBMISSIONS: usize = 1_024;
+const MAX_SUBMISSIONS: usize = 256;
 /// Allowed lengths of a session key, in bytes.
 const SESSION_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
