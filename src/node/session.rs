@@ -130,6 +130,7 @@ impl<W: World> Session<W> {
         let mut writing = Writing::default();
         // What came with the first byte.
         if let Err(end) = self.take_input().await {
+            self.write_rest(&mut writing).await;
             return end;
         }
         loop {
@@ -170,14 +171,14 @@ impl<W: World> Session<W> {
                         self.context.router.client(self.id, FromClient::HalfClosed).await;
                         continue;
                     }
-                    // A frame or line that trickles in does not count as being heard.
-                    let was_whole = !is_slow;
-                    if let Err(end) = self.take_input().await {
-                        self.write_rest(&mut writing).await;
-                        return end;
-                    }
-                    if was_whole || self.buffer.is_empty() {
-                        heard = Instant::now();
+                    // A frame or line that trickles in does not count as being heard until it is whole.
+                    match self.take_input().await {
+                        Ok(came_whole) if came_whole || !is_slow => heard = Instant::now(),
+                        Ok(_) => {}
+                        Err(end) => {
+                            self.write_rest(&mut writing).await;
+                            return end;
+                        }
                     }
                 }
                 () = sleep_until(deadline) => {
@@ -197,13 +198,17 @@ impl<W: World> Session<W> {
         }
     }
 
-    /// Hands everything that has come whole to the router.
-    async fn take_input(&mut self) -> Result<(), End> {
+    /// Hands everything that has come whole to the router. False if nothing has.
+    async fn take_input(&mut self) -> Result<bool, End> {
         let received_unix_us = self.context.world.unix_us();
+        let mut came_whole = false;
         loop {
             let parsed = self.parser.next(&mut self.buffer, received_unix_us, &self.context.spans);
             match parsed {
-                Ok(Some(input)) => self.context.router.client(self.id, input).await,
+                Ok(Some(input)) => {
+                    came_whole = true;
+                    self.context.router.client(self.id, input).await;
+                }
                 Ok(None) => break,
                 Err(error) => {
                     self.context.metrics.count_protocol_error();
@@ -216,7 +221,7 @@ impl<W: World> Session<W> {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
-        Ok(())
+        Ok(came_whole)
     }
 
     async fn tell(&mut self, text: String) {
