@@ -137,7 +137,13 @@ impl<W: World> Session<W> {
             let may_read = is_open && !self.outbox.is_full();
             if has_input && may_read {
                 match self.take_input().await {
-                    Ok(more) => has_input = more,
+                    Ok(taken) => {
+                        has_input = taken.may_be_more;
+                        // A frame or line that trickles in does not count as being heard until it is whole.
+                        if taken.came_whole {
+                            clock.heard = Instant::now();
+                        }
+                    }
                     Err(end) => {
                         self.write_rest(&mut writing).await;
                         return end;
@@ -167,7 +173,6 @@ impl<W: World> Session<W> {
                         Ok(0) => self.half_closed(&mut clock).await,
                         Ok(_) => {
                             has_input = true;
-                            // A frame or line that trickles in does not count as being heard.
                             if !is_slow {
                                 clock.heard = Instant::now();
                             }
@@ -205,10 +210,10 @@ impl<W: World> Session<W> {
         self.context.router.client(self.id, FromClient::HalfClosed).await;
     }
 
-    /// Hands what has come whole to the router. True if there may be more: then the answers come first.
-    async fn take_input(&mut self) -> Result<bool, End> {
+    /// Hands what has come whole to the router.
+    async fn take_input(&mut self) -> Result<Taken, End> {
         let received_unix_us = self.context.world.unix_us();
-        for _ in 0..MAX_INPUTS_AT_ONCE {
+        for taken in 0..MAX_INPUTS_AT_ONCE {
             let parsed = self.parser.next(&mut self.buffer, received_unix_us, &self.context.spans);
             match parsed {
                 Ok(Some(input)) => self.context.router.client(self.id, input).await,
@@ -216,7 +221,7 @@ impl<W: World> Session<W> {
                     if self.buffer.is_empty() {
                         self.buffer = BytesMut::new();
                     }
-                    return Ok(false);
+                    return Ok(Taken { came_whole: taken > 0, may_be_more: false });
                 }
                 Err(error) => {
                     self.context.metrics.count_protocol_error();
@@ -228,7 +233,7 @@ impl<W: World> Session<W> {
         }
         // Once the router answers, so are the requests before: whether they fill the output is known.
         self.context.router.status().await;
-        Ok(true)
+        Ok(Taken { came_whole: true, may_be_more: true })
     }
 
     async fn tell(&mut self, text: String) {
@@ -298,6 +303,13 @@ impl<W: World> Session<W> {
             _ => tracing::debug!(client = %address, name = self.parser.name(), "connection closed: {end}"),
         }
     }
+}
+
+/// What was taken off a client's stream.
+struct Taken {
+    came_whole: bool,
+    /// There is a bound to what is taken before the answers.
+    may_be_more: bool,
 }
 
 /// When a connection was heard of last, and how long that may be ago.

@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use super::PATIENCE;
@@ -32,6 +33,11 @@ impl Socket {
     /// Sends to a node that may have closed the connection.
     pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// How long `try_send` waits for a node that takes nothing.
+    pub fn set_write_timeout_ms(&self, timeout_ms: u64) {
+        self.stream.set_write_timeout(Some(Duration::from_millis(timeout_ms))).unwrap();
     }
 
     /// Nothing more will be sent.
