@@ -36,6 +36,8 @@ pub enum ConnectionError {
     Silent,
     #[error("it closed the connection")]
     Closed,
+    #[error("it is being stopped")]
+    Stopping,
     #[error("what it sent cannot be read: {0}")]
     Frame(#[from] FrameError),
     #[error("what it sent cannot be read: {0}")]

@@ -36,8 +36,14 @@ impl Session {
                 frame = connection.next() => match frame {
                     Ok(frame) => {
                         last_heard = Instant::now();
-                        if let Err(error) = self.hear(&frame).await {
-                            return Stop::Lost(error);
+                        match self.hear(&frame).await {
+                            Ok(()) => {}
+                            Err(ConnectionError::Stopping) => {
+                                // What was written is still answered; what is ordered from now on goes to the next node.
+                                self.hear_last(connection).await;
+                                return Stop::Lost(ConnectionError::Stopping);
+                            }
+                            Err(error) => return Stop::Lost(error),
                         }
                     }
                     Err(error) => return Stop::Lost(error),
@@ -60,15 +66,21 @@ impl Session {
         }
     }
 
-    /// Sends what was ordered, then says goodbye and hears what comes before the answer.
+    /// Sends what was ordered before the person left, then the goodbye.
     async fn say_goodbye(&mut self, mut connection: Connection) {
         while let Some(order) = self.waiting_order() {
             self.carry_out(order, &mut connection).await;
         }
+        self.hear_last(connection).await;
+    }
+
+    /// Says goodbye and hears what comes before the answer.
+    async fn hear_last(&mut self, mut connection: Connection) {
         connection.send_empty(kind::GOODBYE);
         let farewell = async {
             while let Ok(frame) = connection.next().await {
-                if frame.kind == kind::GOODBYE_ANSWER || self.hear(&frame).await.is_err() {
+                let is_last = frame.kind == kind::GOODBYE_ANSWER;
+                if is_last || !matches!(self.hear(&frame).await, Ok(()) | Err(ConnectionError::Stopping)) {
                     break;
                 }
             }
@@ -106,6 +118,7 @@ impl Session {
                 self.identity.set_name(renamed.name.clone());
                 self.tell(Event::Renamed { name: renamed.name, reason: renamed.reason }).await;
             }
+            FromNode::Stopping(_) => return Err(ConnectionError::Stopping),
             // Only in answer to a registration, which is over.
             FromNode::Registered(_) | FromNode::RegisterRefused(_) => {}
         }

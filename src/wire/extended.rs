@@ -6,7 +6,7 @@
 pub use super::proto::{
     generated::{
         Command, Delivery, Height, MessageId, NodeState, NodesChanged, Notice, Origin, PeopleChanged, PersonAt,
-        Receipt, Register, RegisterRefused, Registered, Renamed, Resume, Send, receipt::State,
+        Receipt, Register, RegisterRefused, Registered, Renamed, Resume, Send, Stopping, receipt::State,
     },
     heights_from_proto, heights_to_proto,
 };
@@ -28,6 +28,7 @@ pub mod number {
     pub const NODES_CHANGED: i8 = 47;
     pub const RENAMED: i8 = 48;
     pub const COMMAND: i8 = 49;
+    pub const STOPPING: i8 = 50;
 }
 
 /// What an extended client says, besides the original types 5, 6 and 7.
@@ -49,6 +50,7 @@ pub enum FromNode {
     PeopleChanged(PeopleChanged),
     NodesChanged(NodesChanged),
     Renamed(Renamed),
+    Stopping(Stopping),
 }
 
 impl FromClient {
@@ -91,6 +93,7 @@ impl FromNode {
             (number::PEOPLE_CHANGED, 0) => Self::PeopleChanged(decode_body(body)?),
             (number::NODES_CHANGED, 0) => Self::NodesChanged(decode_body(body)?),
             (number::RENAMED, 0) => Self::Renamed(decode_body(body)?),
+            (number::STOPPING, 0) => Self::Stopping(decode_body(body)?),
             _ => return Ok(None),
         }))
     }
@@ -106,6 +109,7 @@ impl FromNode {
             Self::PeopleChanged(body) => put(out, (number::PEOPLE_CHANGED, 0), body),
             Self::NodesChanged(body) => put(out, (number::NODES_CHANGED, 0), body),
             Self::Renamed(body) => put(out, (number::RENAMED, 0), body),
+            Self::Stopping(body) => put(out, (number::STOPPING, 0), body),
         }
     }
 }
