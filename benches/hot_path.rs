@@ -76,10 +76,9 @@ impl Ports for Nowhere {
     fn to_client(&mut self, _: ClientId, bytes: &[u8], _: Option<Mark>) {
         self.bytes += bytes.len();
     }
-    fn client_has_room(&self, _: ClientId) -> bool {
+    fn client_has_room(&mut self, _: ClientId) -> bool {
         true
     }
-    fn tell_when_drained(&mut self, _: ClientId) {}
     fn close_client(&mut self, _: ClientId) {}
     fn to_link(&mut self, _: LinkId, _: PeerFrame) {}
     fn link_has_room(&mut self, _: LinkId) -> bool {
@@ -102,7 +101,6 @@ fn hub(readers: u64) -> Hub {
         max_log_bytes: 16 << 20,
         timing: Timing::default(),
         is_tracing: false,
-        started_unix_ms: 0,
     });
     for client in 0..=readers {
         hub.from_client(client, FromClient::Opened { dialect: Dialect::Frames }, NOW, &mut Nowhere::default());

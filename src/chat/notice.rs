@@ -71,6 +71,14 @@ pub fn missed(count: u64) -> String {
     )
 }
 
+/// The count is of everybody's messages: which of those that are gone were for whom is not known any more.
+#[must_use]
+pub fn dropped_meanwhile(count: u64) -> String {
+    format!(
+        "{count} messages since you were last connected were dropped from its bounded log before you came back to this node; some may have been for you"
+    )
+}
+
 #[must_use]
 pub fn lost_in_cut(node: u16, count: u64) -> String {
     format!(

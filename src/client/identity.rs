@@ -84,10 +84,15 @@ impl Identity {
     /// A node has taken this client.
     pub fn registered(&mut self, registered: &Registered) {
         self.name.clone_from(&registered.name);
-        match &self.received {
+        match &mut self.received {
             // What was missed is still to come, so the node's own heights do not count as received.
             Some(_) if registered.resumed => {}
-            _ => self.received = Some(heights_from_proto(registered.heights.clone())),
+            // A new beginning, perhaps at a node that is behind: what was received stays received.
+            Some(received) => {
+                let heights = heights_from_proto(registered.heights.clone());
+                heights.iter().for_each(|(origin, height)| received.raise(origin, height));
+            }
+            None => self.received = Some(heights_from_proto(registered.heights.clone())),
         }
     }
 

@@ -5,7 +5,7 @@
 //! that was applied first goes.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -232,34 +232,72 @@ impl Log {
         })
     }
 
+    /// The first position of an entry beyond these heights; the end if there is none. Costs the more, the more is beyond.
+    #[must_use]
+    pub fn position_beyond(&self, heights: &Heights) -> u64 {
+        let mut open: BTreeSet<Origin> = self
+            .origins
+            .iter()
+            .filter(|(origin, log)| log.applied > heights.get(**origin))
+            .map(|(origin, _)| *origin)
+            .collect();
+        let mut position = self.next_position;
+        for run in self.order.iter().rev() {
+            if open.is_empty() {
+                break;
+            }
+            let had = heights.get(run.origin);
+            if !open.contains(&run.origin) || had + 1 >= run.first + run.count {
+                open.remove(&run.origin);
+                continue;
+            }
+            if had >= run.first {
+                open.remove(&run.origin);
+            }
+            position = run.position + (had + 1).saturating_sub(run.first);
+        }
+        position
+    }
+
     /// Whether the log is over its bound and has something to give up.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.bytes > self.max_bytes && !self.order.is_empty()
     }
 
-    /// Drops the chunk that was applied first, if it is applied to its end. Returns what went, with its position.
+    /// Drops what was applied first, a chunk of it at most. Returns what went, with its position and its chunk.
     pub fn evict(&mut self) -> Option<(Applied, Chunk)> {
         loop {
             let oldest = *self.order.front()?;
             let log = self.origins.get_mut(&oldest.origin)?;
-            let chunk = log.chunks.front()?;
-            if chunk.first > oldest.first {
-                // This run's entries went with a chunk that an earlier run shared.
-                let gone = (chunk.first - oldest.first).min(oldest.count);
+            let held_from = log.chunks.front().map_or(u64::MAX, |chunk| chunk.first);
+            if held_from > oldest.first {
+                // What is left of this run went with the chunk that an earlier run shared.
+                let gone = (held_from - oldest.first).min(oldest.count);
                 Self::advance(&mut self.order, gone);
                 continue;
             }
-            if chunk.last() > log.applied {
-                return None;
+            let chunk = log.chunks.front()?;
+            let last = chunk.last().min(oldest.first + oldest.count - 1);
+            if last < chunk.last() {
+                // The rest of the chunk was applied after something else, and goes when its turn comes.
+                let (gone, rest) = (chunk.clone(), chunk.from(last + 1));
+                self.bytes = self.bytes + rest.cost_bytes() - gone.cost_bytes();
+                log.chunks[0] = rest;
+                return Some((Self::drop_run(log, &mut self.order, oldest, last), gone));
             }
             let chunk = log.chunks.pop_front()?;
-            log.first = log.first.max(chunk.last() + 1);
             self.bytes -= chunk.cost_bytes();
-            let count = (chunk.last() + 1 - oldest.first).min(oldest.count);
-            Self::advance(&mut self.order, count);
-            return Some((Applied { count, ..oldest }, chunk));
+            return Some((Self::drop_run(log, &mut self.order, oldest, last), chunk));
         }
+    }
+
+    /// Takes the entries up to `last` off the oldest run, and gives what went.
+    fn drop_run(log: &mut OriginLog, order: &mut VecDeque<Applied>, oldest: Applied, last: u64) -> Applied {
+        let count = last + 1 - oldest.first;
+        log.first = log.first.max(last + 1);
+        Self::advance(order, count);
+        Applied { count, ..oldest }
     }
 
     /// Takes `count` entries off the oldest run.

@@ -77,12 +77,20 @@ proptest! {
                     }
                 }
                 Step::Evict => {
-                    if let Some((gone, chunk)) = log.evict() {
-                        prop_assert!(chunk.last() <= log.applied(gone.origin));
-                        prop_assert!(log.entry(gone.origin, chunk.last()).is_none());
+                    let has_applied = log.applied_at(0).is_some();
+                    let evicted = log.evict();
+                    prop_assert_eq!(evicted.is_some(), has_applied, "what is applied can go");
+                    if let Some((gone, chunk)) = evicted {
+                        let last = gone.first + gone.count - 1;
+                        prop_assert!(last <= log.applied(gone.origin) && last <= chunk.last());
+                        prop_assert!(log.entry(gone.origin, last).is_none());
                     }
                 }
             }
+            let heights: Heights = log.applied_heights().iter().map(|(origin, height)| (origin, height / 2)).collect();
+            let oldest = usize::try_from(log.applied_at(0).map_or(log.next_position(), |run| run.position)).unwrap();
+            let beyond = (oldest..model.len()).find(|at| model[*at].1 > heights.get(model[*at].0));
+            prop_assert_eq!(log.position_beyond(&heights), beyond.unwrap_or(model.len()) as u64);
             let mut position = 0;
             while let Some(run) = log.applied_at(position) {
                 for index in 0..run.count {

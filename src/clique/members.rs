@@ -110,7 +110,8 @@ impl Members {
         {
             let preferred = linked.dialed_by_us == (self.me.node < linked.origin.node);
             let present_preferred = present.dialed_by_us == (self.me.node < linked.origin.node);
-            if !preferred && present_preferred {
+            // Two that are equally good: the one that is there, or both sides could keep another.
+            if preferred == present_preferred || present_preferred {
                 return Admission::Refuse { reason: LinkRefusal::AlreadyLinked };
             }
         }

@@ -3,7 +3,7 @@
 //! `append` numbers what this node accepts; `receive` takes what a peer sends; `apply_next` gives the entries whose
 //! turn it is, in an order that never puts an answer before what it answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     Heights, Held, HybridClock, LinkId, Origin,
@@ -27,7 +27,7 @@ pub enum Received {
     AfterHole { lost: u64 },
     /// It begins too late for now: it, or what is between, must be asked for again. Nothing was taken.
     AskAgain,
-    /// Nobody asked this peer for it. Nothing was taken.
+    /// Nobody asked this peer for it, or not any more: the answer to a former request. Nothing was taken.
     Unasked,
 }
 
@@ -49,8 +49,9 @@ pub struct Replica {
     /// What other origins had been applied here when this node last said so in an entry.
     declared: Heights,
     applied: Heights,
-    /// Since when the next entry of an origin waits, in Unix milliseconds.
-    waiting_since: BTreeMap<Origin, u64>,
+    /// When the entries that are not applied yet came, in monotonic milliseconds: up to which number, and when. Each
+    /// entry has its own wait, or a row of them that nobody can complete would take one wait after the other.
+    arrivals: BTreeMap<Origin, VecDeque<(u64, u64)>>,
     /// For each link, the origins of which the peer has not been told how far they are held here.
     changed: BTreeMap<LinkId, BTreeSet<Origin>>,
 }
@@ -66,7 +67,7 @@ impl Replica {
             sources: Sources::default(),
             declared: Heights::default(),
             applied: Heights::default(),
-            waiting_since: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             changed: BTreeMap::new(),
         }
     }
@@ -121,7 +122,7 @@ impl Replica {
     }
 
     /// Takes entries from a peer. `latest` is the latest hybrid time among them.
-    pub fn receive(&mut self, link: LinkId, origin: Origin, chunk: Chunk, latest: u64) -> Received {
+    pub fn receive(&mut self, link: LinkId, origin: Origin, chunk: Chunk, latest: u64, now_ms: u64) -> Received {
         let height = self.log.height(origin);
         if chunk.last() <= height {
             return Received::Duplicate;
@@ -131,32 +132,39 @@ impl Replica {
         }
         let mut lost = 0;
         if chunk.first > height + 1 {
+            // A peer that does not have what is needed next says so before it sends what it has. If it has not, this
+            // was under way when it was asked anew, and what it was asked for follows.
+            if self.sources.peer_first(link, origin) <= height + 1 {
+                return Received::Unasked;
+            }
             // Entries held before the hole are applied first, so that none is passed over.
             if self.sources.other_continues(link, origin, height) || self.log.applied(origin) < height {
-                self.sources.begins_at(link, origin, chunk.first);
                 return Received::AskAgain;
             }
             lost = self.log.skip_to(origin, chunk.first);
             self.applied.raise(origin, chunk.first - 1);
         }
         self.clock.see(latest);
+        self.arrivals.entry(origin).or_default().push_back((chunk.last(), now_ms));
         self.log.push(origin, chunk.from(self.log.height(origin) + 1));
         self.note_change(origin);
         if lost > 0 { Received::AfterHole { lost } } else { Received::New }
     }
 
-    /// The next entries whose turn it is, if any.
-    pub fn apply_next(&mut self, now_unix_ms: u64) -> Option<Run> {
+    /// The next entries whose turn it is, at most so many, if any. Waiting is measured in monotonic time: the wall clock may jump.
+    pub fn apply_next(&mut self, now_ms: u64, max_entries: u64) -> Option<Run> {
         let behind: Vec<Origin> = self.log.behind().collect();
         for origin in behind {
             let Some(chunk) = self.log.unapplied(origin) else { continue };
-            let ready = self.ready(origin, &chunk, now_unix_ms);
+            let ready = self.ready(origin, &chunk, now_ms).min(max_entries);
             if ready == 0 {
                 continue;
             }
-            self.waiting_since.remove(&origin);
             let applied = self.log.apply(origin, ready)?;
             let last = applied.first + ready - 1;
+            if let Some(arrivals) = self.arrivals.get_mut(&origin) {
+                while arrivals.pop_front_if(|(to, _)| *to <= last).is_some() {}
+            }
             self.applied.raise(origin, last);
             let chunk = if last == chunk.last() { chunk } else { cut(&chunk, last) };
             return Some(Run { applied, chunk });
@@ -167,7 +175,7 @@ impl Replica {
     /// Whether something waits for an entry that it depends on: then `apply_next` is worth a call later.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        !self.waiting_since.is_empty()
+        self.log.behind().next().is_some()
     }
 
     /// Drops the oldest entries while the log is over its bound; what went, with its position.
@@ -243,7 +251,7 @@ impl Replica {
     }
 
     /// How many entries at the front of an unapplied chunk have all that they depend on.
-    fn ready(&mut self, origin: Origin, chunk: &Chunk, now_unix_ms: u64) -> u64 {
+    fn ready(&self, origin: Origin, chunk: &Chunk, now_ms: u64) -> u64 {
         let all = chunk.ends.len() as u64;
         let blocked = chunk.dependencies.iter().find(|(_, needs)| {
             !needs.iter().all(|(other, height)| *other == origin || self.applied.get(*other) >= *height)
@@ -255,12 +263,12 @@ impl Replica {
         if free > 0 {
             return free;
         }
-        let since = *self.waiting_since.entry(origin).or_insert(now_unix_ms);
-        let hopeless = now_unix_ms.saturating_sub(since) >= MAX_CAUSAL_WAIT_MS
+        let since = self.arrivals.get(&origin).and_then(|arrivals| arrivals.front()).map_or(now_ms, |(_, at)| *at);
+        let hopeless = now_ms.saturating_sub(since) >= MAX_CAUSAL_WAIT_MS
             && needs.iter().all(|(other, height)| {
-                self.applied.get(*other) >= *height
-                    || self.log.height(*other) >= *height
-                    || !self.sources.anyone_has(*other, *height)
+                // What is held here is itself applied in time.
+                let is_held = self.log.height(*other) >= *height;
+                self.applied.get(*other) >= *height || !(is_held || self.sources.anyone_has(*other, *height))
             });
         // Only the first entry: the next may depend on something else.
         u64::from(hopeless)

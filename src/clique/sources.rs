@@ -51,6 +51,12 @@ impl Sources {
         self.peers.get(&link).and_then(|peer| peer.held.get(&origin)).map_or(0, |(_, height)| *height)
     }
 
+    /// The first entry of an origin that the peer of a link still has; 1 if it has not said otherwise.
+    #[must_use]
+    pub fn peer_first(&self, link: LinkId, origin: Origin) -> u64 {
+        self.peers.get(&link).and_then(|peer| peer.held.get(&origin)).map_or(1, |(first, _)| *first)
+    }
+
     /// All that the peer of a link holds, as far as it has said.
     pub fn peer_heights(&self, link: LinkId) -> impl Iterator<Item = (Origin, u64)> + '_ {
         self.peers
@@ -105,13 +111,6 @@ impl Sources {
             self.asked.insert(origin, best);
         }
         asks
-    }
-
-    /// The peer of a link has turned out not to have an origin's entries before `first` any more.
-    pub fn begins_at(&mut self, link: LinkId, origin: Origin, first: u64) {
-        if let Some((known, _)) = self.peers.get_mut(&link).and_then(|peer| peer.held.get_mut(&origin)) {
-            *known = first;
-        }
     }
 
     fn best(&self, origin: Origin, height: u64) -> Option<LinkId> {

@@ -12,7 +12,7 @@ pub struct HybridClock {
 impl HybridClock {
     /// A time later than any that this clock gave or saw. The counter running over lends from the milliseconds.
     pub fn next(&mut self, now_unix_ms: u64) -> u64 {
-        self.last = (self.last + 1).max(now_unix_ms << COUNTER_BITS);
+        self.last = self.last.saturating_add(1).max(now_unix_ms << COUNTER_BITS);
         self.last
     }
 

@@ -18,8 +18,8 @@ pub struct Status {
     pub clients: usize,
     pub people: usize,
     pub log_bytes: usize,
-    /// Every linked peer has everything that this node accepted.
-    pub is_replicated: bool,
+    /// Nothing is lost if the node goes now.
+    pub is_drained: bool,
 }
 
 /// What one node counts.

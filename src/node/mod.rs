@@ -60,6 +60,9 @@ use crate::{
 /// Streams that one connection of a stranger may open.
 const MAX_STREAMS_PER_CONNECTION: u32 = 16;
 
+/// The part of the drain time that is kept for goodbyes.
+const GOODBYES: Duration = Duration::from_millis(1_500);
+
 /// How long a door of a node that stops waits for its connections, links among them, to come to their end.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -125,7 +128,6 @@ impl Node {
             max_log_bytes: settings.max_log_bytes,
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
-            started_unix_ms: world.unix_us() / 1_000,
         });
         let metrics = Arc::new(Metrics::default());
         let node_spans = NodeSpans::new(spans.clone(), settings.index);
@@ -225,13 +227,18 @@ impl Node {
         let deadline = Instant::now() + self.drain;
         self.draining.cancel();
         self.router.stop().await;
-        let replicated = async {
-            while self.router.status().await.is_some_and(|status| !status.is_replicated) {
+        let drained = async {
+            while self.router.status().await.is_some_and(|status| !status.is_drained) {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        if timeout_at(deadline, replicated).await.is_err() {
-            tracing::warn!(node = self.index, "some peers had not confirmed everything when the drain time was over");
+        // Some of the time is for the goodbyes.
+        let drained_by = deadline - GOODBYES.min(self.drain / 2);
+        if timeout_at(drained_by, drained).await.is_err() {
+            tracing::warn!(
+                node = self.index,
+                "some peers or readers did not have everything when the drain time was over"
+            );
         }
         self.router.say_goodbye().await;
         // The router has dealt with the goodbyes once it answers.

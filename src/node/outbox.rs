@@ -25,6 +25,8 @@ struct ClientState {
     /// Bytes that the task has taken and not yet written.
     writing_bytes: usize,
     is_closing: bool,
+    /// Something did not fit; what comes after it must not be written either.
+    is_overflown: bool,
     tell_when_drained: bool,
 }
 
@@ -49,7 +51,8 @@ impl ClientOutbox {
     /// Appends; `wake` is called once per turn.
     pub fn push(&self, bytes: &[u8], mark: Option<Mark>) {
         let mut state = self.state.lock();
-        if state.next.bytes.len() > self.max_bytes.saturating_mul(MAX_OVERFLOW) {
+        state.is_overflown |= state.next.bytes.len() > self.max_bytes.saturating_mul(MAX_OVERFLOW);
+        if state.is_overflown {
             state.is_closing = true;
             return;
         }

@@ -252,7 +252,7 @@ impl<W: World> Router<W> {
                 let _ = answer.send(status(&self.hub));
             }
             Input::Stop => self.hub.stop(now, outputs),
-            Input::Goodbye => self.hub.say_goodbye(outputs),
+            Input::Goodbye => self.hub.say_goodbye(now, outputs),
             Input::End => self.has_ended = true,
         }
     }
@@ -265,7 +265,7 @@ fn status(hub: &Hub) -> Status {
         clients: hub.client_count(),
         people: hub.directory().present_count(),
         log_bytes: hub.replica().log().bytes(),
-        is_replicated: hub.is_replicated(),
+        is_drained: hub.is_drained(),
     }
 }
 
@@ -335,11 +335,9 @@ impl Ports for Outputs {
         }
     }
 
-    fn client_has_room(&self, client: ClientId) -> bool {
+    fn client_has_room(&mut self, client: ClientId) -> bool {
         self.clients.get(&client).is_some_and(|output| output.outbox.has_room())
     }
-
-    fn tell_when_drained(&mut self, _: ClientId) {}
 
     fn close_client(&mut self, client: ClientId) {
         if let Some(outbox) = self.client(client) {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     chat::{Person, Registration},
-    clique::{Held, Member, Origin},
+    clique::{Heights, Held, Member, Origin},
 };
 
 /// Version of the peer protocol. Nodes of different versions do not link.
@@ -17,12 +17,12 @@ pub enum PeerFrame {
     Proof(Vec<u8>),
     Hello(Box<Hello>),
     Entries(Entries),
-    Heartbeat { held: Vec<Held>, time: u64 },
+    Heartbeat { held: Vec<Held>, time: u64, outcomes_taken: u64 },
     Want { origin: Origin, from: u64, stop: bool },
     Presence { joined: Vec<Person>, left: Vec<Registration> },
     Reserve { ballot: u64, person: Person },
-    Vote { ballot: u64, granted: bool },
-    Outcomes(Vec<Outcome>),
+    Vote { ballot: u64, granted: bool, former: Option<Box<Person>>, mail: Option<Box<Mail>> },
+    Outcomes { batch: u64, outcomes: Vec<Outcome> },
     Members(Vec<Member>),
     Goodbye,
     Refusal(String),
@@ -51,6 +51,15 @@ pub struct Entries {
     pub bytes: Bytes,
 }
 
+/// What waits under a name for somebody whose node went away without a goodbye.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// To whom it was sent.
+    pub registration: Registration,
+    /// What that one's node is known to have had.
+    pub received: Heights,
+}
+
 /// What became of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
@@ -72,7 +81,7 @@ impl PeerFrame {
             Self::Entries(entries) => SMALL + entries.bytes.len(),
             Self::Hello(hello) => SMALL + hello.people.len() * PERSON + hello.held.len() * SMALL,
             Self::Presence { joined, left } => SMALL + joined.len() * PERSON + left.len() * SMALL,
-            Self::Outcomes(outcomes) => SMALL + outcomes.len() * SMALL,
+            Self::Outcomes { outcomes, .. } => SMALL + outcomes.len() * SMALL,
             _ => SMALL,
         }
     }

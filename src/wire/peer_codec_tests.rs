@@ -7,7 +7,7 @@ use crate::{
     clique::{Held, Member, Origin},
     wire::{
         entry::ChunkBuilder,
-        peer::{Hello, Outcome, PROTOCOL_VERSION},
+        peer::{Hello, Mail, Outcome, PROTOCOL_VERSION},
         proto::generated as pb,
     },
 };
@@ -37,6 +37,7 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
     let held = vec![Held { origin: origin(), first: 2, height: 9 }];
     let member = Member { node: 1, advertise: "n1:4011".into(), chat_port: 4010 };
     let outcome = Outcome { origin: origin(), number: 8, delivered: 2, gone: true };
+    let mail = Mail { registration: person().registration, received: [(origin(), 3)].into_iter().collect() };
     let frames = [
         PeerFrame::Challenge(vec![1; 32]),
         PeerFrame::Proof(vec![2; 32]),
@@ -50,12 +51,13 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
             time: 12,
             members: vec![member.clone()],
         })),
-        PeerFrame::Heartbeat { held, time: 13 },
+        PeerFrame::Heartbeat { held, time: 13, outcomes_taken: 5 },
         PeerFrame::Want { origin: origin(), from: 4, stop: true },
         PeerFrame::Presence { joined: vec![person()], left: vec![Registration { time: 1, node: 2 }] },
         PeerFrame::Reserve { ballot: 4, person: person() },
-        PeerFrame::Vote { ballot: 4, granted: true },
-        PeerFrame::Outcomes(vec![outcome]),
+        PeerFrame::Vote { ballot: 4, granted: true, former: None, mail: None },
+        PeerFrame::Vote { ballot: 4, granted: true, former: Some(Box::new(person())), mail: Some(Box::new(mail)) },
+        PeerFrame::Outcomes { batch: 3, outcomes: vec![outcome] },
         PeerFrame::Members(vec![member]),
         PeerFrame::Goodbye,
         PeerFrame::Refusal("no".into()),

@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::{
     WireError,
-    peer::{Hello, Outcome, PeerFrame},
+    peer::{Hello, Mail, Outcome, PeerFrame},
 };
 use crate::{
     chat::{Name, Person, Registration},
@@ -227,7 +227,10 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         PeerFrame::Proof(mac) => (2, pb::Proof { mac: mac.clone() }.encode_to_vec()),
         PeerFrame::Hello(hello) => (3, pb::Hello::from(&**hello).encode_to_vec()),
         PeerFrame::Entries(entries) => (4, entries.bytes.to_vec()),
-        PeerFrame::Heartbeat { held, time } => (5, pb::Heartbeat { held: all_into(held), time: *time }.encode_to_vec()),
+        PeerFrame::Heartbeat { held, time, outcomes_taken } => {
+            let (held, time, outcomes_taken) = (all_into(held), *time, *outcomes_taken);
+            (5, pb::Heartbeat { held, time, outcomes_taken }.encode_to_vec())
+        }
         PeerFrame::Want { origin, from, stop } => {
             (6, pb::Want { origin: Some((*origin).into()), from: *from, stop: *stop }.encode_to_vec())
         }
@@ -238,8 +241,14 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         PeerFrame::Reserve { ballot, person } => {
             (8, pb::Reserve { ballot: *ballot, person: Some(person.into()) }.encode_to_vec())
         }
-        PeerFrame::Vote { ballot, granted } => (9, pb::Vote { ballot: *ballot, granted: *granted }.encode_to_vec()),
-        PeerFrame::Outcomes(outcomes) => (10, pb::Outcomes { outcomes: all_into(outcomes) }.encode_to_vec()),
+        PeerFrame::Vote { ballot, granted, former, mail } => {
+            let former = former.as_deref().map(Into::into);
+            let mail = mail.as_deref().map(Into::into);
+            (9, pb::Vote { ballot: *ballot, granted: *granted, former, mail }.encode_to_vec())
+        }
+        PeerFrame::Outcomes { batch, outcomes } => {
+            (10, pb::Outcomes { outcomes: all_into(outcomes), batch: *batch }.encode_to_vec())
+        }
         PeerFrame::Members(members) => {
             (11, pb::Members { members: members.iter().map(Into::into).collect() }.encode_to_vec())
         }
@@ -259,7 +268,8 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
         3 => PeerFrame::Hello(Box::new(decode::<pb::Hello>(bytes)?.try_into()?)),
         5 => {
             let heartbeat = decode::<pb::Heartbeat>(bytes)?;
-            PeerFrame::Heartbeat { held: try_all(heartbeat.held)?, time: heartbeat.time }
+            let (time, outcomes_taken) = (heartbeat.time, heartbeat.outcomes_taken);
+            PeerFrame::Heartbeat { held: try_all(heartbeat.held)?, time, outcomes_taken }
         }
         6 => {
             let want = decode::<pb::Want>(bytes)?;
@@ -275,14 +285,32 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
         }
         9 => {
             let vote = decode::<pb::Vote>(bytes)?;
-            PeerFrame::Vote { ballot: vote.ballot, granted: vote.granted }
+            let former = vote.former.map(Person::try_from).transpose()?.map(Box::new);
+            let mail = vote.mail.map(Mail::try_from).transpose()?.map(Box::new);
+            PeerFrame::Vote { ballot: vote.ballot, granted: vote.granted, former, mail }
         }
-        10 => PeerFrame::Outcomes(try_all(decode::<pb::Outcomes>(bytes)?.outcomes)?),
+        10 => {
+            let outcomes = decode::<pb::Outcomes>(bytes)?;
+            PeerFrame::Outcomes { batch: outcomes.batch, outcomes: try_all(outcomes.outcomes)? }
+        }
         11 => PeerFrame::Members(try_all(decode::<pb::Members>(bytes)?.members)?),
         12 => PeerFrame::Goodbye,
         13 => PeerFrame::Refusal(decode::<pb::Refusal>(bytes)?.reason),
         _ => return Err(WireError::Malformed("frame from a peer: unknown kind")),
     })
+}
+
+impl From<&Mail> for pb::Mail {
+    fn from(mail: &Mail) -> Self {
+        Self { registration: Some(mail.registration.into()), received: heights_to_proto(&mail.received) }
+    }
+}
+
+impl TryFrom<pb::Mail> for Mail {
+    type Error = WireError;
+    fn try_from(mail: pb::Mail) -> Result<Self, WireError> {
+        Ok(Self { registration: required(mail.registration)?.try_into()?, received: heights_from_proto(mail.received) })
+    }
 }
 
 /// Heights as the extended frames carry them.

@@ -65,7 +65,7 @@ impl Hub {
     }
 
     fn target(&mut self, client: ClientId, submission: &Submission) -> Result<Target, Refusal> {
-        if self.is_stopping {
+        if self.has_said_goodbye {
             return Err(Refusal::Stopping);
         }
         let version = self.directory.version();

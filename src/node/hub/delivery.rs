@@ -14,60 +14,45 @@ use crate::{
     },
 };
 
+/// Entries that a slow reader is shown in a turn at least.
+const MIN_REPLAY_ENTRIES: u64 = 16;
+/// Entries that are looked through for somebody who leaves without having had everything.
+const MAX_LEFT_BEHIND: u64 = 100_000;
+
 /// Where a reader is in the log.
 #[derive(Debug)]
 pub(super) enum Cursor {
     /// At the end: entries go out as they are applied.
     Live,
     /// Behind: the next to be shown is at this position.
-    At { position: u64, filter: Filter },
+    At { position: u64 },
 }
 
-/// What a reader who is behind is to be shown.
-#[derive(Debug, Clone)]
-pub(super) enum Filter {
-    /// All that is for them.
-    Everything,
-    /// What they had not received when they were connected before.
-    Resumed { received: Arc<Heights> },
-    /// Before position `until`, what was sent to a former holder of the name on a node that went away without a
-    /// goodbye, as far as that node is not known to have had it; from there on everything.
-    Reconnected { former: Registration, received: Arc<Heights>, until: u64, is_announced: bool },
+/// What somebody had on former connections. It counts for as long as they are connected: entries from then may come
+/// to this node only later.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Past {
+    /// Entries that they have had, or that the node they were on is known to have had.
+    received: Arc<Heights>,
+    /// A former holder of their name, on a node that went away without a goodbye: that one's messages are theirs.
+    former: Option<Registration>,
+    /// Before this position they are shown what they have missed; from there on what is new.
+    replay_until: u64,
+    /// It is still to be said that what follows is not live.
+    is_unannounced: bool,
+    /// Entries since then that had been dropped from the log before they came; still to be said.
+    dropped: u64,
 }
 
-impl Filter {
-    /// Whether it is still to be said that what follows is not live.
-    fn announce(&mut self) -> bool {
-        match self {
-            Self::Reconnected { is_announced, .. } => !std::mem::replace(is_announced, true),
-            Self::Everything | Self::Resumed { .. } => false,
-        }
-    }
-}
-
-/// A reader, as far as the choice of entries goes.
-struct Reader<'a> {
-    registration: Registration,
-    filter: &'a Filter,
-}
-
-impl Reader<'_> {
-    fn wants(&self, origin: Origin, number: u64, position: u64, view: &EntryView<'_>) -> bool {
-        match self.filter {
-            Filter::Resumed { received } if number <= received.get(origin) => false,
-            Filter::Reconnected { former, received, until, .. } if position < *until => {
-                matches!(view.message.to, Addressee::Person(_, to) if to == *former) && number > received.get(origin)
-            }
-            _ => is_for(self.registration, view),
-        }
+impl Past {
+    pub(super) fn former(&self) -> Option<Registration> {
+        self.former
     }
 
-    fn is_replay(&self, position: u64) -> bool {
-        match self.filter {
-            Filter::Everything => false,
-            Filter::Resumed { .. } => true,
-            Filter::Reconnected { until, .. } => position < *until,
-        }
+    /// Whether an entry is for somebody with this past.
+    fn wants(&self, registration: Registration, origin: Origin, number: u64, view: &EntryView<'_>) -> bool {
+        let is_formers = matches!(view.message.to, Addressee::Person(_, to) if Some(to) == self.former);
+        (is_formers || is_for(registration, view)) && number > self.received.get(origin)
     }
 }
 
@@ -104,10 +89,12 @@ impl Hub {
     ) {
         let mut rendered = Rendered::new(origin, number, view);
         match view.message.to {
-            Addressee::Person(_, to) => match self.by_registration.get(&to).copied() {
-                Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
-                None => self.note_gone(origin, number, to),
-            },
+            Addressee::Person(_, to) => {
+                match self.by_registration.get(&to).or_else(|| self.successors.get(&to)).copied() {
+                    Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
+                    None => self.note_gone(origin, number, to),
+                }
+            }
             Addressee::Everyone => {
                 let readers: Vec<(Registration, ClientId)> = self
                     .by_registration
@@ -132,47 +119,55 @@ impl Hub {
         ports: &mut impl Ports,
     ) {
         let Some(state) = self.clients.get_mut(&client) else { return };
-        if !matches!(state.cursor, Cursor::Live) {
+        let (origin, number, _) = rendered.identity();
+        if !matches!(state.cursor, Cursor::Live) || number <= state.past.received.get(origin) {
             return;
         }
         if !ports.client_has_room(client) {
-            state.cursor = Cursor::At { position, filter: Filter::Everything };
-            ports.tell_when_drained(client);
+            state.cursor = Cursor::At { position };
             return;
         }
         let mark = rendered.mark(registration, now, None);
         ports.to_client(client, rendered.for_dialect(state.dialect, false), mark);
     }
 
-    /// If the addressee was last on this node and has left, the sender is told.
+    /// If the addressee was on this node and has left for good, the sender is told.
     fn note_gone(&mut self, origin: Origin, number: u64, to: Registration) {
-        // Not of a former life of this node: what it delivered is not known any more.
-        let was_here = to.node == self.node() && time::unix_ms(to.time) >= self.settings.started_unix_ms;
-        if was_here && self.directory.person(to).is_none() && !self.directory.may_resume(to) {
+        if self.ended.contains(&to) {
             self.report(Outcome { origin, number, delivered: 0, gone: true });
         }
     }
 
     /// Decides where in the log somebody who is being admitted begins.
-    pub(super) fn place_cursor(&mut self, client: ClientId, person: &Person, resume: Option<Resume>) {
+    pub(super) fn place_cursor(&mut self, client: ClientId, person: &Person, resume: Option<Resume>, is_resumed: bool) {
         let end = self.replica.log().next_position();
-        let cursor = if let Some(resume) = resume {
-            Cursor::At { position: 0, filter: Filter::Resumed { received: Arc::new(resume.received) } }
+        let received = resume.map(|resume| Arc::new(resume.received)).unwrap_or_default();
+        let past = if is_resumed {
+            let dropped = self.dropped_since(&received);
+            Past { received, replay_until: end, dropped, ..Past::default() }
         } else if let Some(mailbox) = self.mailboxes.remove(person.name.key())
             && mailbox.registration != person.registration
         {
             let Mailbox { registration: former, received } = mailbox;
-            let filter = Filter::Reconnected { former, received, until: end, is_announced: false };
-            Cursor::At { position: 0, filter }
+            self.successors.insert(former, client);
+            let dropped = self.dropped_since(&received);
+            Past { received, former: Some(former), replay_until: end, is_unannounced: true, dropped }
         } else {
-            Cursor::Live
+            // Nothing is to be shown again. But this node may get some of what they have had only now.
+            Past { received, ..Past::default() }
         };
         if let Some(state) = self.clients.get_mut(&client) {
-            if matches!(cursor, Cursor::At { .. }) {
+            if past.replay_until > 0 || past.dropped > 0 {
                 self.replaying.insert(client);
+                state.cursor = Cursor::At { position: self.replica.log().position_beyond(&past.received) };
             }
-            state.cursor = cursor;
+            state.past = past;
         }
+    }
+
+    /// How many entries beyond these heights this node has dropped from its log.
+    fn dropped_since(&self, received: &Heights) -> u64 {
+        self.replica.log().held().map(|held| (held.first - 1).saturating_sub(received.get(held.origin))).sum()
     }
 
     /// Entries applied from one position up to another.
@@ -190,24 +185,48 @@ impl Hub {
         })
     }
 
-    /// Feeds readers who are behind and have room, each a bounded piece.
-    pub(super) fn replay(&mut self, now: Now, ports: &mut impl Ports) {
-        for client in std::mem::take(&mut self.replaying) {
-            self.replay_to(client, now, ports);
+    /// What somebody who has left for good had not been shown yet: senders are told that it will not be.
+    pub(super) fn report_left_behind(&mut self, registration: Registration, position: u64) {
+        let end = self.replica.log().next_position();
+        let left_behind: Vec<(Origin, u64)> = self
+            .scan(position.max(end.saturating_sub(MAX_LEFT_BEHIND)), end)
+            .filter(|(_, _, _, bytes)| {
+                read_entry(bytes)
+                    .is_ok_and(|(view, _)| matches!(view.message.to, Addressee::Person(_, to) if to == registration))
+            })
+            .map(|(origin, number, ..)| (origin, number))
+            .collect();
+        for (origin, number) in left_behind {
+            self.report(Outcome { origin, number, delivered: 0, gone: true });
         }
     }
 
-    fn replay_to(&mut self, client: ClientId, now: Now, ports: &mut impl Ports) {
+    /// Feeds readers who are behind and have room, each a bounded piece.
+    pub(super) fn replay(&mut self, now: Now, ports: &mut impl Ports) {
+        let replaying = std::mem::take(&mut self.replaying);
+        // All together cost a turn no more than one would, so that thousands who resume at once hold up nobody.
+        let share = (MAX_REPLAY_ENTRIES_PER_TURN / replaying.len().max(1) as u64).max(MIN_REPLAY_ENTRIES);
+        for client in replaying {
+            self.replay_to(client, share, now, ports);
+        }
+    }
+
+    fn replay_to(&mut self, client: ClientId, max_entries: u64, now: Now, ports: &mut impl Ports) {
         let end = self.replica.log().next_position();
         let Some(state) = self.clients.get_mut(&client) else { return };
         let Some(registration) = state.registration() else { return };
         let dialect = state.dialect;
-        let Cursor::At { position, mut filter } = std::mem::replace(&mut state.cursor, Cursor::Live) else { return };
+        let Cursor::At { position } = std::mem::replace(&mut state.cursor, Cursor::Live) else { return };
+        let dropped = std::mem::take(&mut state.past.dropped);
+        let mut past = state.past.clone();
         let missed = std::mem::take(&mut state.missed);
         if missed > 0 {
             self.tell(client, &notice::missed(missed), ports);
         }
-        let stop = end.min(position + MAX_REPLAY_ENTRIES_PER_TURN);
+        if dropped > 0 {
+            self.tell(client, &notice::dropped_meanwhile(dropped), ports);
+        }
+        let stop = end.min(position + max_entries);
         let mut next = position;
         let mut is_full = false;
         for (origin, number, position, bytes) in self.scan(position, stop) {
@@ -217,11 +236,10 @@ impl Hub {
             }
             next = position + 1;
             let Ok((view, _)) = read_entry(&bytes) else { continue };
-            let reader = Reader { registration, filter: &filter };
-            if reader.wants(origin, number, position, &view) {
-                let is_replay = reader.is_replay(position);
-                // Other dialects mark each message.
-                if is_replay && dialect != Dialect::Extended && filter.announce() {
+            if past.wants(registration, origin, number, &view) {
+                let is_replay = position < past.replay_until;
+                // The extended dialect marks each message.
+                if is_replay && std::mem::take(&mut past.is_unannounced) && dialect != Dialect::Extended {
                     self.tell(client, &notice::replaying(), ports);
                 }
                 let mut rendered = Rendered::new(origin, number, view);
@@ -233,41 +251,37 @@ impl Hub {
             // What the scan passed over was dropped from the log.
             next = next.max(stop);
         }
-        if next < end {
-            if let Some(state) = self.clients.get_mut(&client) {
-                state.cursor = Cursor::At { position: next, filter };
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.past.is_unannounced = past.is_unannounced;
+            if next < end {
+                state.cursor = Cursor::At { position: next };
             }
-            if is_full {
-                ports.tell_when_drained(client);
-            } else {
-                self.replaying.insert(client);
-            }
+        }
+        if next < end && !is_full {
+            self.replaying.insert(client);
         }
     }
 
     /// Keeps the log within its bound, and counts for readers who are behind what they have missed by it.
     pub(super) fn evict(&mut self, ports: &mut impl Ports) {
         while let Some((gone, chunk)) = self.replica.evict() {
-            let behind: Vec<(ClientId, u64, Filter)> = self
+            let behind: Vec<(ClientId, u64)> = self
                 .clients
                 .iter()
                 .filter_map(|(client, state)| match &state.cursor {
-                    Cursor::At { position, filter } if *position < gone.position + gone.count => {
-                        Some((*client, *position, filter.clone()))
-                    }
+                    Cursor::At { position } if *position < gone.position + gone.count => Some((*client, *position)),
                     _ => None,
                 })
                 .collect();
-            for (client, cursor, filter) in behind {
+            for (client, cursor) in behind {
                 let Some(state) = self.clients.get_mut(&client) else { continue };
                 let Some(registration) = state.registration() else { continue };
-                let reader = Reader { registration, filter: &filter };
                 let from = cursor.max(gone.position);
                 for position in from..gone.position + gone.count {
                     let number = gone.first + (position - gone.position);
                     let entry = chunk.slice(number, number);
-                    let wanted =
-                        read_entry(&entry).is_ok_and(|(view, _)| reader.wants(gone.origin, number, position, &view));
+                    let wanted = read_entry(&entry)
+                        .is_ok_and(|(view, _)| state.past.wants(registration, gone.origin, number, &view));
                     state.missed += u64::from(wanted);
                 }
                 if state.missed > 0 && ports.client_has_room(client) {

@@ -1,14 +1,12 @@
 //! Links to peers, once they have proved themselves: entries both ways, presence, heartbeats.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
-
-use super::{Hub, Lost, Mailbox, Now, Outcomes, Ports, Timing, TraceStep};
+use super::{Hub, Lost, Now, Ports, Timing, TraceStep};
 use crate::{
     chat::{Person, Registration, notice},
     clique::{
-        Heights, LinkId, Member, Origin, Received,
+        LinkId, Member, Origin, Received,
         members::{Admission, LinkRefusal, Linked},
     },
     wire::{
@@ -16,13 +14,6 @@ use crate::{
         peer::{Entries, Hello, PROTOCOL_VERSION, PeerFrame},
     },
 };
-
-/// Small chunks are joined up to this size where several wait.
-const MAX_FRAME_BYTES: usize = 64 * 1024;
-/// Former people of lost nodes who are remembered.
-const MAX_MAILBOXES: usize = 10_000;
-/// Entries after which heights are acknowledged at once.
-const ACKNOWLEDGE_ENTRIES: u64 = 4_096;
 
 /// What comes from a peer.
 #[derive(Debug)]
@@ -40,18 +31,17 @@ pub enum FromLink {
 
 #[derive(Debug)]
 pub(super) struct Link {
-    node: u16,
-    origin: Origin,
-    heard_ms: u64,
-    heartbeat_sent_ms: u64,
+    pub(super) node: u16,
+    pub(super) origin: Origin,
+    pub(super) heard_ms: u64,
+    pub(super) heartbeat_sent_ms: u64,
     /// What the peer wants: per origin the next entry to send.
-    feeds: BTreeMap<Origin, u64>,
+    pub(super) feeds: BTreeMap<Origin, u64>,
     /// Since when heights wait to be acknowledged.
-    acknowledge_since_ms: Option<u64>,
-    unacknowledged: u64,
-    joined: Vec<Person>,
-    left: Vec<Registration>,
-    pub(super) outcomes: Outcomes,
+    pub(super) acknowledge_since_ms: Option<u64>,
+    pub(super) unacknowledged: u64,
+    pub(super) joined: Vec<Person>,
+    pub(super) left: Vec<Registration>,
     said_goodbye: bool,
 }
 
@@ -139,7 +129,6 @@ impl Hub {
                 unacknowledged: 0,
                 joined: Vec::new(),
                 left: Vec::new(),
-                outcomes: self.pending_outcomes.remove(&node).unwrap_or_default(),
                 said_goodbye: false,
             },
         );
@@ -151,6 +140,11 @@ impl Hub {
             ..self.hello()
         };
         ports.to_link(link, PeerFrame::Hello(Box::new(state)));
+        // A node's former lives send nothing any more.
+        self.outcomes_taken.retain(|other, _| other.node != node || *other == origin);
+        for (batch, outcomes) in self.owed_outcomes.entry(node).or_default().unconfirmed(origin) {
+            ports.to_link(link, PeerFrame::Outcomes { batch, outcomes });
+        }
         let asks = self.replica.link_up(link, origin, &[]);
         Self::send_asks(asks, ports);
         self.learn(&hello.members, ports);
@@ -188,7 +182,7 @@ impl Hub {
         self.learn(&hello.members, ports);
     }
 
-    fn link_closed(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
+    pub(super) fn link_closed(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
         let Some(state) = self.links.get(&link) else { return };
         let (node, said_goodbye) = (state.node, state.said_goodbye);
         if self.members.unlink(link) != Some(node) {
@@ -206,18 +200,6 @@ impl Hub {
         self.reachable_shrank(ports);
     }
 
-    /// The people of a node have gone without a goodbye: remembers how far the node is known to have served them.
-    fn keep_mailboxes(&mut self, node: u16, link: LinkId) {
-        let received: Arc<Heights> = Arc::new(self.replica.sources().peer_heights(link).collect());
-        for person in self.directory.people_on(node) {
-            let mailbox = Mailbox { registration: person.registration, received: received.clone() };
-            self.mailboxes.insert(person.name.key().into(), mailbox);
-        }
-        while self.mailboxes.len() > MAX_MAILBOXES {
-            self.mailboxes.pop_first();
-        }
-    }
-
     fn drop_link(&mut self, link: LinkId, ports: &mut impl Ports) {
         self.links.remove(&link);
         let asks = self.replica.link_down(link);
@@ -225,10 +207,11 @@ impl Hub {
     }
 
     fn frame(&mut self, link: LinkId, frame: PeerFrame, now: Now, ports: &mut impl Ports) {
-        let Some(node) = self.links.get(&link).map(|link| link.node) else { return };
+        let Some((node, origin)) = self.links.get(&link).map(|link| (link.node, link.origin)) else { return };
         match frame {
             PeerFrame::Entries(entries) => self.entries(link, entries, now, ports),
-            PeerFrame::Heartbeat { held, time } => {
+            PeerFrame::Heartbeat { held, time, outcomes_taken } => {
+                self.owed_outcomes.entry(node).or_default().confirmed(outcomes_taken);
                 self.replica.clock().see(time);
                 let asks = self.replica.peer_holds(link, &held);
                 Self::send_asks(asks, ports);
@@ -258,15 +241,23 @@ impl Hub {
                 }
             }
             PeerFrame::Reserve { ballot, person } => {
-                let (granted, lost) = self.directory.asked(&Person { node, ..person });
-                self.settle(lost, now, ports);
-                ports.to_link(link, PeerFrame::Vote { ballot, granted });
+                let vote = self.vote(ballot, &Person { node, ..person }, now, ports);
+                ports.to_link(link, vote);
             }
-            PeerFrame::Vote { ballot, granted } => {
-                let settled = self.directory.voted(node, ballot, granted);
+            PeerFrame::Vote { ballot, granted, former, mail } => {
+                if let Some(mail) = mail {
+                    self.hear_of_mail(ballot, *mail);
+                }
+                let settled = self.directory.voted(node, ballot, granted, former.map(|former| *former));
                 self.settle(settled.into_iter().collect(), now, ports);
             }
-            PeerFrame::Outcomes(outcomes) => {
+            PeerFrame::Outcomes { batch, outcomes } => {
+                let taken = self.outcomes_taken.entry(origin).or_default();
+                if batch <= *taken {
+                    // It came before; only its confirmation was lost.
+                    return;
+                }
+                *taken = batch;
                 // Those of a former life concern nobody any more.
                 let me = self.settings.origin;
                 self.outcomes_here.extend(outcomes.into_iter().filter(|outcome| outcome.origin == me));
@@ -292,7 +283,7 @@ impl Hub {
             Err(error) => return ports.close_link(link, &error.to_string()),
         };
         let height = self.replica.log().height(origin);
-        let received = self.replica.receive(link, origin, chunk.clone(), latest);
+        let received = self.replica.receive(link, origin, chunk.clone(), latest, now.monotonic_ms);
         match received {
             Received::New | Received::AfterHole { .. } => {}
             // Of the latter a few are under way whenever another link takes over.
@@ -359,75 +350,6 @@ impl Hub {
         }
     }
 
-    /// Everything that links are owed: presence, outcomes, entries, heights, heartbeats; and the end of dead ones.
-    pub(super) fn pump_links(&mut self, now: Now, ports: &mut impl Ports) {
-        let timing = self.settings.timing;
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for link in links {
-            let silent_ms = self.links.get(&link).map_or(0, |state| now.monotonic_ms.saturating_sub(state.heard_ms));
-            if silent_ms >= timing.dead_after_ms {
-                ports.close_link(link, &format!("nothing was heard from the peer for {silent_ms} ms"));
-                self.link_closed(link, now, ports);
-                continue;
-            }
-            self.flush_news(link, ports);
-            self.feed(link, now, ports);
-            self.heartbeat(link, now, ports);
-        }
-    }
-
-    fn flush_news(&mut self, link: LinkId, ports: &mut impl Ports) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        // In this order somebody who left and came back under one registration is there in the end; one who came and
-        // left within a turn must not stay.
-        let left = std::mem::take(&mut state.left);
-        let joined: Vec<Person> = std::mem::take(&mut state.joined)
-            .into_iter()
-            .filter(|person| self.directory.person(person.registration).is_some_and(|now| now.node == person.node))
-            .collect();
-        if !joined.is_empty() || !left.is_empty() {
-            ports.to_link(link, PeerFrame::Presence { joined, left });
-        }
-        if !state.outcomes.is_empty() {
-            ports.to_link(link, PeerFrame::Outcomes(state.outcomes.take()));
-        }
-    }
-
-    /// Sends entries that the peer wants, as long as there is room.
-    fn feed(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        let log = self.replica.log();
-        for (origin, next) in &mut state.feeds {
-            while *next <= log.height(*origin) && ports.link_has_room(link) {
-                *next = (*next).max(log.first(*origin));
-                let Some((bytes, last)) = gather(log, *origin, *next) else { break };
-                let sent_unix_us = if self.settings.is_tracing { now.unix_us } else { 0 };
-                let entries = Entries { origin: *origin, first: *next, sent_unix_us, bytes };
-                ports.to_link(link, PeerFrame::Entries(entries));
-                *next = last + 1;
-            }
-        }
-    }
-
-    fn heartbeat(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
-        let timing = self.settings.timing;
-        let has_changes = self.replica.has_changes(link);
-        let Some(state) = self.links.get_mut(&link) else { return };
-        if has_changes && state.acknowledge_since_ms.is_none() {
-            state.acknowledge_since_ms = Some(now.monotonic_ms);
-        }
-        let is_due = now.monotonic_ms >= state.heartbeat_sent_ms + timing.heartbeat_ms;
-        let is_acknowledgement_due = state.unacknowledged >= ACKNOWLEDGE_ENTRIES
-            || state.acknowledge_since_ms.is_some_and(|since| now.monotonic_ms >= since + timing.acknowledge_ms);
-        if is_due || is_acknowledgement_due {
-            state.heartbeat_sent_ms = now.monotonic_ms;
-            state.acknowledge_since_ms = None;
-            state.unacknowledged = 0;
-            let held = self.replica.take_changes(link);
-            ports.to_link(link, PeerFrame::Heartbeat { held, time: self.replica.clock().last() });
-        }
-    }
-
     /// Tells people, once, which nodes cannot be reached; not of a link that is back at once.
     pub(super) fn announce_lost(&mut self, now: Now, ports: &mut impl Ports) {
         let after_ms = self.settings.timing.announce_after_ms;
@@ -447,23 +369,4 @@ impl Hub {
     pub(super) fn lost_since_ms(&self, node: u16) -> Option<u64> {
         self.lost.get(&node).map(|lost| lost.since_ms)
     }
-}
-
-/// Entries from `next` on, as one piece of bytes, and the number of the last: one chunk as it is, or several small ones.
-fn gather(log: &crate::clique::Log, origin: Origin, next: u64) -> Option<(Bytes, u64)> {
-    let chunk = log.chunk(origin, next)?;
-    let mut last = chunk.last();
-    let bytes = chunk.slice(next, last);
-    let joins = |last: u64, size: usize| {
-        log.chunk(origin, last + 1).filter(|following| size + following.bytes.len() <= MAX_FRAME_BYTES)
-    };
-    if joins(last, bytes.len()).is_none() {
-        return Some((bytes, last));
-    }
-    let mut joined = BytesMut::from(&bytes[..]);
-    while let Some(following) = joins(last, joined.len()) {
-        joined.extend_from_slice(&following.bytes);
-        last = following.last();
-    }
-    Some((joined.freeze(), last))
 }

@@ -14,10 +14,14 @@
 mod accept;
 mod clients;
 mod delivery;
+mod feeding;
 mod links;
+mod mailboxes;
 mod outcomes;
+mod people;
 mod ports;
 mod receipts;
+mod registering;
 mod reports;
 mod voice;
 
@@ -28,7 +32,14 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use self::{accept::Accepting, clients::Client, links::Link, outcomes::Outcomes, receipts::Receipts};
+use self::{
+    accept::Accepting,
+    clients::Client,
+    delivery::Cursor,
+    links::Link,
+    outcomes::{Outcomes, Owed},
+    receipts::Receipts,
+};
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
@@ -37,11 +48,19 @@ pub use self::{
 use crate::{
     chat::{Directory, Registration, directory::Change},
     clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
-    wire::peer::PeerFrame,
+    wire::{
+        Dialect,
+        extended::{FromNode, Stopping},
+        peer::PeerFrame,
+    },
 };
 
 /// Entries of the log that one slow reader may be shown in one turn, so that the others are not held up.
 const MAX_REPLAY_ENTRIES_PER_TURN: u64 = 4_096;
+
+/// Deliveries that applied entries may lead to in one turn, and entries that are applied whatever they cost.
+const MAX_DELIVERIES_PER_TURN: u64 = 200_000;
+const MIN_ENTRIES_PER_TURN: u64 = 32;
 
 /// What a hub needs to know about its node.
 #[derive(Debug, Clone)]
@@ -56,8 +75,6 @@ pub struct HubSettings {
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
-    /// When this incarnation began, in Unix milliseconds.
-    pub started_unix_ms: u64,
 }
 
 /// The rhythm of a link.
@@ -120,6 +137,11 @@ pub struct Hub {
     members: Members,
     clients: FxHashMap<ClientId, Client>,
     by_registration: FxHashMap<Registration, ClientId>,
+    /// Who goes on under the name of somebody whose node went away, by that one's registration.
+    successors: FxHashMap<Registration, ClientId>,
+    /// Stays that ended on this node for good. Not told by their time: that of a former life of this node can be later
+    /// than its present clock, and what a former life delivered is not known any more.
+    ended: BTreeSet<Registration>,
     /// Which client waits for which ballot.
     asking: BTreeMap<u64, ClientId>,
     /// Clients that wait for this node to catch up with what they sent elsewhere.
@@ -130,16 +152,24 @@ pub struct Hub {
     lost: BTreeMap<u16, Lost>,
     /// By the key of the name.
     mailboxes: BTreeMap<Arc<str>, Mailbox>,
-    /// What became of entries of nodes that cannot be reached.
-    pending_outcomes: BTreeMap<u16, Outcomes>,
+    /// What became of other nodes' entries.
+    owed_outcomes: BTreeMap<u16, Owed>,
+    /// The last batch of outcomes that came from each.
+    outcomes_taken: BTreeMap<Origin, u64>,
     /// What became of entries of this node, not yet told.
     outcomes_here: Outcomes,
     accepting: Accepting,
     receipts: Receipts,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
+    /// Extended clients that have not been told yet who is here.
+    newcomers: Vec<ClientId>,
     nodes_changed: bool,
+    has_more_to_apply: bool,
+    /// Nobody is let in any more.
     is_stopping: bool,
+    /// Peers have been told; nothing is accepted any more.
+    has_said_goodbye: bool,
 }
 
 impl Hub {
@@ -152,19 +182,25 @@ impl Hub {
             members: Members::new(origin, settings.expected_nodes),
             clients: FxHashMap::default(),
             by_registration: FxHashMap::default(),
+            successors: FxHashMap::default(),
+            ended: BTreeSet::new(),
             asking: BTreeMap::new(),
             resuming: BTreeSet::new(),
             replaying: BTreeSet::new(),
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
-            pending_outcomes: BTreeMap::new(),
+            owed_outcomes: BTreeMap::new(),
+            outcomes_taken: BTreeMap::new(),
             outcomes_here: Outcomes::default(),
             accepting: Accepting::default(),
             receipts: Receipts::default(),
             people_news: Vec::new(),
+            newcomers: Vec::new(),
             nodes_changed: false,
+            has_more_to_apply: false,
             is_stopping: false,
+            has_said_goodbye: false,
             settings,
         }
     }
@@ -199,9 +235,7 @@ impl Hub {
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.commit(now, ports);
-        while let Some(run) = self.replica.apply_next(now.unix_ms()) {
-            self.deliver(&run, now, ports);
-        }
+        self.apply(now, ports);
         self.go_on_resuming(now, ports);
         self.replay(now, ports);
         self.evict(ports);
@@ -215,7 +249,20 @@ impl Hub {
     /// Whether another turn is worth taking at once, without new input.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.replaying.is_empty()
+        self.has_more_to_apply || !self.replaying.is_empty()
+    }
+
+    /// Applies and delivers what has come, within what a turn may cost.
+    fn apply(&mut self, now: Now, ports: &mut impl Ports) {
+        let readers = self.by_registration.len() as u64;
+        let mut max_entries = (MAX_DELIVERIES_PER_TURN / (readers + 1)).max(MIN_ENTRIES_PER_TURN);
+        while max_entries > 0
+            && let Some(run) = self.replica.apply_next(now.monotonic_ms, max_entries)
+        {
+            max_entries -= run.applied.count;
+            self.deliver(&run, now, ports);
+        }
+        self.has_more_to_apply = max_entries == 0;
     }
 
     /// When the next turn is due at the latest, in monotonic milliseconds, if nothing comes in before.
@@ -228,12 +275,20 @@ impl Hub {
         links.chain(waiting).fold(idle, u64::min)
     }
 
-    /// Takes no more people and messages, and tells everybody.
+    /// Lets nobody in any more, and tells everybody. Messages are still accepted, so that those who were about to send
+    /// one lose nothing.
     pub fn stop(&mut self, now: Now, ports: &mut impl Ports) {
         self.commit(now, ports);
         self.is_stopping = true;
         let text = crate::chat::notice::stopping(self.node());
-        self.tell_everyone(&text, ports);
+        let mut frame = Vec::new();
+        FromNode::Stopping(Stopping {}).encode(&mut frame);
+        for (client, state) in self.clients.iter().filter(|(_, state)| state.registration().is_some()) {
+            match state.dialect {
+                Dialect::Extended => ports.to_client(*client, &frame, None),
+                Dialect::Frames | Dialect::Lines => self.tell(*client, &text, ports),
+            }
+        }
     }
 
     /// Whether every linked peer has confirmed everything that this node accepted.
@@ -244,8 +299,20 @@ impl Hub {
         self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
     }
 
+    /// Whether nothing is lost if the node goes now: peers have everything, those who can have gone on elsewhere, and
+    /// everybody else has been shown what is theirs.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let is_served = |client: &Client| client.dialect != Dialect::Extended && matches!(client.cursor, Cursor::Live);
+        self.is_replicated()
+            && !self.has_more_to_apply
+            && self.clients.values().filter(|client| client.registration().is_some()).all(is_served)
+    }
+
     /// The last word to peers, and the end of every client's connection.
-    pub fn say_goodbye(&mut self, ports: &mut impl Ports) {
+    pub fn say_goodbye(&mut self, now: Now, ports: &mut impl Ports) {
+        self.commit(now, ports);
+        self.has_said_goodbye = true;
         for link in self.links.keys() {
             ports.to_link(*link, PeerFrame::Goodbye);
         }

@@ -14,11 +14,8 @@ pub trait Ports {
     /// Appends to what a client will be sent. Never waits; the caller minds the room.
     fn to_client(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>);
 
-    /// Whether a client's output is below its bound.
-    fn client_has_room(&self, client: ClientId) -> bool;
-
-    /// Asks for `FromClient::Drained` once the client's output has room again.
-    fn tell_when_drained(&mut self, client: ClientId);
+    /// Whether a client's output is below its bound; if not, `FromClient::Drained` follows once it is.
+    fn client_has_room(&mut self, client: ClientId) -> bool;
 
     /// Closes a client's connection after what it has still to be sent.
     fn close_client(&mut self, client: ClientId);

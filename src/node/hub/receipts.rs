@@ -57,10 +57,6 @@ impl Receipts {
         }
     }
 
-    pub(super) fn forget_client(&mut self, client: ClientId) {
-        self.pending.retain(|_, pending| pending.client != client);
-    }
-
     fn holding(&self, number: u64) -> usize {
         1 + self.confirmed.values().filter(|height| **height >= number).count()
     }
@@ -100,7 +96,9 @@ impl Hub {
             let Some(pending) = self.receipts.pending.get_mut(&number) else { continue };
             pending.receipt.nodes_holding = count(holding);
             pending.receipt.nodes_known = count(known);
-            pending.receipt.state = State::Replicated.into();
+            if pending.receipt.recipients == 0 {
+                pending.receipt.state = State::Replicated.into();
+            }
             pending.send(ports);
             if pending.is_settled() {
                 self.receipts.pending.remove(&number);
@@ -113,10 +111,8 @@ impl Hub {
         let node = outcome.origin.node;
         if outcome.origin == self.settings.origin {
             self.outcomes_here.add(outcome);
-        } else if let Some(link) = self.members.linked(node).and_then(|linked| self.links.get_mut(&linked.link)) {
-            link.outcomes.add(outcome);
         } else {
-            self.pending_outcomes.entry(node).or_default().add(outcome);
+            self.owed_outcomes.entry(node).or_default().add(outcome);
         }
     }
 
@@ -135,7 +131,7 @@ impl Hub {
             }
             return;
         };
-        pending.receipt.recipients += outcome.delivered;
+        pending.receipt.recipients = pending.receipt.recipients.saturating_add(outcome.delivered);
         if pending.is_direct {
             // A resumed client can be sent the same message on two connections.
             pending.receipt.recipients = pending.receipt.recipients.min(1);

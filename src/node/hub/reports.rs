@@ -97,7 +97,9 @@ impl Hub {
             people: count(self.directory.count_on(member.node)),
             entries_behind: linked.map_or(0, |linked| {
                 let theirs = |origin| self.replica.sources().peer_height(linked.link, origin);
-                log.held().map(|held| held.height.saturating_sub(theirs(held.origin).max(held.first - 1))).sum()
+                log.held()
+                    .map(|held| held.height.saturating_sub(theirs(held.origin).max(held.first - 1)))
+                    .fold(0, u64::saturating_add)
             }),
             here: false,
         });

@@ -30,8 +30,8 @@ fn a_name_is_asked_of_every_reachable_node_and_one_no_is_enough() {
         panic!("others must be asked");
     };
     assert_eq!(voters, [1, 2]);
-    assert_eq!(directory.voted(1, ballot, true), None);
-    assert!(!directory.voted(2, ballot, false).unwrap().given);
+    assert_eq!(directory.voted(1, ballot, true, None), None);
+    assert!(!directory.voted(2, ballot, false, None).unwrap().given);
 }
 
 #[test]
@@ -99,7 +99,8 @@ fn a_client_with_its_session_key_gets_its_registration_back_on_another_node() {
     let Registering::Ask { ballot, person: moved, .. } = second.register(name("bob"), hash, 7) else { panic!() };
     assert_eq!(moved.registration, person.registration);
     assert!(first.asked(&moved).0);
-    second.voted(0, ballot, true).unwrap();
+    second.voted(0, ballot, true, None).unwrap();
+    first.node_up(1, vec![]);
     let changes = first.joined(moved);
     assert!(changes.contains(&Change::MovedAway { registration: person.registration, node: 1 }));
 }

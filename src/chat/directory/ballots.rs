@@ -1,0 +1,159 @@
+//! Ballots: a name is given out when every reachable node agrees.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Directory, KeyHash, Lookup, Name, Person, Registration};
+
+/// The answer to somebody who asks for a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registering {
+    /// No other node to ask: the name is given.
+    Given(Person),
+    /// The other nodes must be asked; the ballot is settled by their votes.
+    Ask { ballot: u64, person: Person, voters: Vec<u16> },
+    /// Somebody has it.
+    Taken,
+}
+
+/// A ballot that has come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    pub ballot: u64,
+    pub person: Person,
+    pub given: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Ballot {
+    person: Person,
+    awaiting: BTreeSet<u16>,
+    /// The latest session of the same key that another node knew.
+    former: Option<Person>,
+}
+
+impl Directory {
+    /// Somebody at this node asks for a name.
+    ///
+    /// A client that shows the key of a session it had before gets that session's registration (and present name) back.
+    pub fn register(&mut self, asked: Name, key_hash: Option<KeyHash>, now: u64) -> Registering {
+        let former = key_hash.and_then(|hash| self.session(&asked, hash)).cloned();
+        let person = match former {
+            Some(former) => Person { attached: now, node: self.me, ..former },
+            None => Person {
+                name: asked.clone(),
+                asked_name: asked,
+                registration: Registration { time: now, node: self.me },
+                key_hash,
+                attached: now,
+                node: self.me,
+            },
+        };
+        let is_being_given = self.ballots_by_key.contains_key(person.name.key());
+        if is_being_given || self.conflicts(&person) {
+            return Registering::Taken;
+        }
+        let voters: Vec<u16> = self.reachable.iter().copied().filter(|node| *node != self.me).collect();
+        if voters.is_empty() {
+            return Registering::Given(person);
+        }
+        let ballot = self.next_ballot;
+        self.next_ballot += 1;
+        self.ballots_by_key.insert(person.name.key().into(), ballot);
+        let awaiting = voters.iter().copied().collect();
+        self.ballots.insert(ballot, Ballot { person: person.clone(), awaiting, former: None });
+        Registering::Ask { ballot, person, voters }
+    }
+
+    /// The session that this node knows somebody's key to have, if it is not the one with which they ask for a name.
+    #[must_use]
+    pub fn former(&self, person: &Person) -> Option<&Person> {
+        let former = person.key_hash.and_then(|hash| self.session(&person.asked_name, hash))?;
+        (former.registration != person.registration).then_some(former)
+    }
+
+    /// Another node asks whether a person may have a name. Ballots of this node that lose by it are settled at once.
+    pub fn asked(&mut self, person: &Person) -> (bool, Vec<Settled>) {
+        let is_theirs = |holder: &Person| self.former(person).is_some_and(|former| former == holder);
+        if self.holder_but(person).is_some_and(|holder| !is_theirs(holder)) {
+            return (false, Vec::new());
+        }
+        let rival = self.ballots_by_key.get(person.name.key()).and_then(|id| Some((*id, self.ballots.get(id)?)));
+        let Some((id, rival)) = rival.filter(|(_, rival)| rival.person.registration != person.registration) else {
+            return (true, Vec::new());
+        };
+        if rival.person.registration < person.registration {
+            return (false, Vec::new());
+        }
+        (true, self.settle_ballot(id, false).into_iter().collect())
+    }
+
+    /// Another node's answer. Returns the ballot if this settles it.
+    ///
+    /// It may know the session that the person had before; of several the one with the latest connection counts.
+    pub fn voted(&mut self, node: u16, ballot: u64, granted: bool, former: Option<Person>) -> Option<Settled> {
+        let open = self.ballots.get_mut(&ballot)?;
+        open.awaiting.remove(&node);
+        if let Some(former) = former.filter(|former| former.key_hash == open.person.key_hash)
+            && open.former.as_ref().is_none_or(|known| known.attached < former.attached)
+        {
+            open.former = Some(former);
+        }
+        if !granted {
+            return self.settle_ballot(ballot, false);
+        }
+        if open.awaiting.is_empty() { self.settle_ballot(ballot, true) } else { None }
+    }
+
+    /// The key of the name that a ballot is about.
+    #[must_use]
+    pub fn balloted_key(&self, ballot: u64) -> Option<Arc<str>> {
+        self.ballots.get(&ballot).map(|open| open.person.name.key().into())
+    }
+
+    /// Withdraws a ballot whose client has gone.
+    pub fn withdraw(&mut self, ballot: u64) {
+        self.close_ballot(ballot);
+    }
+
+    /// A node will not answer the ballots that are open now; that does not hold them up.
+    pub fn abstains(&mut self, node: u16) -> Vec<Settled> {
+        let ballots: Vec<u64> = self.ballots.keys().copied().collect();
+        ballots.into_iter().filter_map(|ballot| self.voted(node, ballot, true, None)).collect()
+    }
+
+    /// The session that a client with this key had under the name it asks for.
+    fn session(&self, asked: &Name, hash: KeyHash) -> Option<&Person> {
+        let registration = self.sessions.get(&hash)?;
+        let person = self.people.get(registration).or_else(|| self.departed.get(registration))?;
+        (person.name.key() == asked.key() || person.asked_name.key() == asked.key()).then_some(person)
+    }
+
+    /// Whether a reachable person other than this one has the name.
+    fn conflicts(&self, person: &Person) -> bool {
+        self.holder_but(person).is_some()
+    }
+
+    fn holder_but(&self, person: &Person) -> Option<&Person> {
+        match self.lookup(person.name.key()) {
+            Lookup::Present(holder) if holder.registration != person.registration => Some(holder),
+            _ => None,
+        }
+    }
+
+    /// Gives the person as their former session makes them, if another node knew one.
+    fn close_ballot(&mut self, ballot: u64) -> Option<Person> {
+        let Ballot { person, former, .. } = self.ballots.remove(&ballot)?;
+        self.ballots_by_key.remove(person.name.key());
+        Some(match former {
+            Some(Person { registration, asked_name, .. }) => Person { registration, asked_name, ..person },
+            None => person,
+        })
+    }
+
+    fn settle_ballot(&mut self, ballot: u64, granted: bool) -> Option<Settled> {
+        let person = self.close_ballot(ballot)?;
+        // Somebody may have joined under the name from a node that was not there to be asked.
+        let given = granted && !self.conflicts(&person);
+        Some(Settled { ballot, person, given })
+    }
+}

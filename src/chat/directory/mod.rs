@@ -1,0 +1,279 @@
+//! Who is here: the names of everybody on every node, and how one name stays with one person.
+//!
+//! Each node is the authority for the people connected to it and tells the others: everybody when a link opens, then
+//! each change. To give out a name, a node asks every reachable node; one that has the name, or is giving it out with
+//! an earlier time, says no. So as long as the nodes can reach each other a name has one holder.
+//!
+//! Across a cut both sides can give out the same name. When the cut heals, every node sees both registrations and
+//! applies one rule: the earlier registration keeps the name; the node that has the later one renames it.
+//!
+//! People on a node that cannot be reached are *away*: their names are free, but remembered.
+
+mod ballots;
+mod claims;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use self::ballots::Ballot;
+pub use self::ballots::{Registering, Settled};
+use super::{message::Registration, name::Name};
+
+/// How many people who left are remembered, so that their clients can resume.
+const MAX_DEPARTED: usize = 10_000;
+
+/// SHA-256 of a client's session key.
+pub type KeyHash = [u8; 32];
+
+/// Somebody with a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    pub name: Name,
+    /// As asked for; differs from `name` where a conflict was settled.
+    pub asked_name: Name,
+    pub registration: Registration,
+    /// Fingerprint of the key that lets the client resume; `None` if its dialect cannot.
+    pub key_hash: Option<KeyHash>,
+    /// When the present connection began (hybrid logical time).
+    pub attached: u64,
+    /// Where the person is connected, or was last.
+    pub node: u16,
+}
+
+/// What a name stands for at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// Connected to a reachable node.
+    Present(&'a Person),
+    /// Last seen on a node that cannot be reached now.
+    Away(&'a Person),
+    Unknown,
+}
+
+/// What changed among the people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Joined {
+        name: Name,
+        node: u16,
+    },
+    Left {
+        name: Name,
+    },
+    /// Somebody on this node lost a conflict and has a new name now.
+    RenamedHere {
+        person: Person,
+        old: Name,
+    },
+    /// Somebody on this node has resumed elsewhere: the connection here is over.
+    MovedAway {
+        registration: Registration,
+        node: u16,
+    },
+}
+
+/// The names of the whole clique, as one node sees them.
+#[derive(Debug)]
+pub struct Directory {
+    me: u16,
+    /// Everybody, as the claim that counts has them.
+    people: BTreeMap<Registration, Person>,
+    /// What each node says of its own people. Two can claim one person, until the one that was left notices.
+    claims: BTreeMap<Registration, BTreeMap<u16, Person>>,
+    /// Holders by key; more than one only during and right after a split.
+    holders: BTreeMap<Arc<str>, BTreeSet<Registration>>,
+    /// Who had which session key last, here or departed.
+    sessions: BTreeMap<KeyHash, Registration>,
+    reachable: BTreeSet<u16>,
+    /// How many people each node has.
+    counts: BTreeMap<u16, usize>,
+    departed: BTreeMap<Registration, Person>,
+    /// In the order of leaving; may name some who came back.
+    departed_order: VecDeque<Registration>,
+    ballots: BTreeMap<u64, Ballot>,
+    /// The open ballot on a key: there is at most one.
+    ballots_by_key: BTreeMap<Arc<str>, u64>,
+    next_ballot: u64,
+    version: u64,
+}
+
+impl Directory {
+    #[must_use]
+    pub fn new(me: u16) -> Self {
+        Self {
+            me,
+            people: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            reachable: BTreeSet::from([me]),
+            counts: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            departed_order: VecDeque::new(),
+            ballots: BTreeMap::new(),
+            ballots_by_key: BTreeMap::new(),
+            next_ballot: 1,
+            version: 0,
+        }
+    }
+
+    /// Grows with every change, so that a look-up can be remembered.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Who is meant by a name.
+    #[must_use]
+    pub fn lookup(&self, key: &str) -> Lookup<'_> {
+        let Some(holders) = self.holders.get(key) else {
+            return Lookup::Unknown;
+        };
+        let mut people = holders.iter().filter_map(|registration| self.people.get(registration));
+        match people.clone().find(|person| self.reachable.contains(&person.node)) {
+            Some(person) => Lookup::Present(person),
+            None => people.next().map_or(Lookup::Unknown, Lookup::Away),
+        }
+    }
+
+    /// The person of a registration, wherever they are.
+    #[must_use]
+    pub fn person(&self, registration: Registration) -> Option<&Person> {
+        self.people.get(&registration)
+    }
+
+    /// Everybody on a reachable node, by name.
+    pub fn present(&self) -> impl Iterator<Item = &Person> {
+        self.holders
+            .values()
+            .flatten()
+            .filter_map(|registration| self.people.get(registration))
+            .filter(|person| self.reachable.contains(&person.node))
+    }
+
+    /// How many people are on reachable nodes.
+    #[must_use]
+    pub fn present_count(&self) -> usize {
+        self.reachable.iter().map(|node| self.count_on(*node)).sum()
+    }
+
+    /// How many people are connected to one node, or were when it was last heard of.
+    #[must_use]
+    pub fn count_on(&self, node: u16) -> usize {
+        self.counts.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Whether the session of a registration has ended but may still be resumed by its client.
+    #[must_use]
+    pub fn may_resume(&self, registration: Registration) -> bool {
+        self.departed.contains_key(&registration)
+    }
+
+    /// Whether a node can be reached, and has said who is connected to it.
+    #[must_use]
+    pub fn is_reachable(&self, node: u16) -> bool {
+        self.reachable.contains(&node)
+    }
+
+    /// Everybody connected to one node.
+    pub fn people_on(&self, node: u16) -> impl Iterator<Item = &Person> {
+        self.people.values().filter(move |person| person.node == node)
+    }
+
+    /// Enters somebody to whom this node has given a name.
+    pub fn admit(&mut self, person: Person) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.claim(person, &mut changes);
+        changes
+    }
+
+    /// Somebody has left, on this node or (as its node says) on another.
+    pub fn left(&mut self, node: u16, registration: Registration) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.disclaim(node, registration, &mut changes);
+        changes
+    }
+
+    /// Another node says that somebody is connected to it.
+    pub fn joined(&mut self, person: Person) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let key = person.name.key().to_owned();
+        self.claim(person, &mut changes);
+        self.settle_conflicts(&key, &mut changes);
+        changes
+    }
+
+    /// A node can be reached, and these people are connected to it.
+    pub fn node_up(&mut self, node: u16, people: Vec<Person>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.reachable.insert(node);
+        let staying: BTreeSet<Registration> = people.iter().map(|person| person.registration).collect();
+        for gone in self.claimed_by(node).into_iter().filter(|known| !staying.contains(known)) {
+            self.disclaim(node, gone, &mut changes);
+        }
+        let keys: Vec<String> = people.iter().map(|person| person.name.key().to_owned()).collect();
+        for person in people {
+            // They count as joining: while the node was cut off they were not here.
+            let (name, registration) = (person.name.clone(), person.registration);
+            let before = changes.len();
+            self.claim(person, &mut changes);
+            let kept = self.people.get(&registration).is_some_and(|person| person.node == node);
+            if changes.len() == before && kept {
+                changes.push(Change::Joined { name, node });
+            }
+        }
+        for key in keys {
+            self.settle_conflicts(&key, &mut changes);
+        }
+        self.version += 1;
+        changes
+    }
+
+    /// A node cannot be reached any more. If it said goodbye its people have been told, and are
+    /// gone unless their clients resume elsewhere; if not they are away.
+    pub fn node_down(&mut self, node: u16, said_goodbye: bool) -> (Vec<Change>, Vec<Settled>) {
+        self.reachable.remove(&node);
+        self.version += 1;
+        let mut changes = Vec::new();
+        for registration in self.claimed_by(node) {
+            let name = self.people.get(&registration).filter(|person| person.node == node).map(|p| p.name.clone());
+            let may_resume = self.people.get(&registration).is_some_and(|person| person.key_hash.is_some());
+            // Those who resume are on their way to another node; until they are there, they are away.
+            if said_goodbye && !may_resume {
+                self.disclaim(node, registration, &mut changes);
+            } else if let Some(name) = name {
+                changes.push(Change::Left { name });
+                self.reconcile(registration, &mut changes);
+            }
+        }
+        (changes, self.abstains(node))
+    }
+
+    /// If a name has several reachable holders, renames those of them that are on this node and not the earliest.
+    fn settle_conflicts(&mut self, key: &str, changes: &mut Vec<Change>) {
+        let holders: Vec<&Person> = self
+            .holders
+            .get(key)
+            .into_iter()
+            .flatten()
+            .filter_map(|registration| self.people.get(registration))
+            .filter(|person| self.reachable.contains(&person.node))
+            .collect();
+        let later: Vec<Person> = holders.into_iter().skip(1).filter(|person| person.node == self.me).cloned().collect();
+        for person in later {
+            let name = (1..)
+                .map(|attempt| person.asked_name.renamed(self.me, attempt))
+                .find(|name| !self.holders.contains_key(name.key()));
+            let Some(name) = name else { continue };
+            let old = person.name.clone();
+            let renamed = Person { name, ..person };
+            self.claim(renamed.clone(), changes);
+            changes.push(Change::RenamedHere { person: renamed, old });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

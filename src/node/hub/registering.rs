@@ -1,0 +1,162 @@
+//! Registering: a client asks for a name, goes on where it was, and is welcomed or refused.
+
+use super::{
+    ClientId, Hub, Now, Ports,
+    clients::{Life, Registering, Resume, count},
+};
+use crate::{
+    chat::{
+        Name, Person,
+        directory::{self, Settled},
+        notice,
+    },
+    wire::{
+        Dialect,
+        extended::{self, FromNode, heights_to_proto},
+        frames, lines,
+        peer::PeerFrame,
+    },
+};
+
+/// How long a resuming client waits for its node to catch up with what it sent elsewhere, in milliseconds.
+const MAX_RESUME_WAIT_MS: u64 = 1_000;
+/// People in one frame, so that it fits.
+pub(super) const PEOPLE_PER_FRAME: usize = 400;
+
+impl Hub {
+    pub(super) fn register(&mut self, client: ClientId, registering: Registering, now: Now, ports: &mut impl Ports) {
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        if !matches!(state.life, Life::Connected) {
+            self.tell(client, "you have a name already; connect again for another", ports);
+            return;
+        }
+        if registering.key_hash.is_some() {
+            state.dialect = Dialect::Extended;
+        }
+        if self.is_stopping {
+            self.refuse_name(client, &notice::stopping(self.settings.origin.node), false, ports);
+            return;
+        }
+        let lacks = registering.resume.as_ref().is_some_and(|resume| !self.replica.applied().covers(&resume.sent));
+        if lacks {
+            let until_ms = now.monotonic_ms + MAX_RESUME_WAIT_MS;
+            self.set_life(client, Life::Resuming { registering, until_ms });
+            self.resuming.insert(client);
+        } else {
+            self.ask_for_name(client, registering, now, ports);
+        }
+    }
+
+    /// Goes on with those whose node has caught up, or who have waited long enough.
+    pub(super) fn go_on_resuming(&mut self, now: Now, ports: &mut impl Ports) {
+        for client in self.resuming.clone() {
+            let is_ready = match self.clients.get(&client).map(|state| &state.life) {
+                Some(Life::Resuming { registering, until_ms }) => {
+                    let sent = registering.resume.as_ref().map_or(&[][..], |resume| &resume.sent);
+                    *until_ms <= now.monotonic_ms || self.replica.applied().covers(sent)
+                }
+                _ => true,
+            };
+            if !is_ready {
+                continue;
+            }
+            self.resuming.remove(&client);
+            if let Life::Resuming { registering, .. } = self.set_life(client, Life::Connected) {
+                self.ask_for_name(client, registering, now, ports);
+                self.undefer(client, now, ports);
+            }
+        }
+    }
+
+    fn ask_for_name(&mut self, client: ClientId, registering: Registering, now: Now, ports: &mut impl Ports) {
+        let name = match Name::parse(&registering.name) {
+            Ok(name) => name,
+            Err(reason) => return self.refuse_name(client, &notice::name_illegal(reason), true, ports),
+        };
+        let time = self.replica.clock().next(now.unix_ms());
+        match self.directory.register(name.clone(), registering.key_hash, time) {
+            directory::Registering::Taken => {
+                self.refuse_name(client, &notice::name_taken(name.as_str()), true, ports);
+            }
+            directory::Registering::Given(person) => self.admit(client, person, registering.resume, ports),
+            directory::Registering::Ask { ballot, person, voters } => {
+                self.set_life(client, Life::Asking { ballot, resume: registering.resume });
+                self.asking.insert(ballot, client);
+                for link in voters.iter().filter_map(|node| self.members.linked(*node)) {
+                    ports.to_link(link.link, PeerFrame::Reserve { ballot, person: person.clone() });
+                }
+            }
+        }
+    }
+
+    /// Acts on ballots that have come to their end.
+    pub(super) fn settle(&mut self, settled: Vec<Settled>, now: Now, ports: &mut impl Ports) {
+        for Settled { ballot, person, given } in settled {
+            let Some(client) = self.asking.remove(&ballot) else { continue };
+            let Life::Asking { resume, .. } = self.set_life(client, Life::Connected) else { continue };
+            if given {
+                self.admit(client, person, resume, ports);
+            } else {
+                self.refuse_name(client, &notice::name_taken(person.asked_name.as_str()), true, ports);
+            }
+            self.undefer(client, now, ports);
+        }
+    }
+
+    fn admit(&mut self, client: ClientId, person: Person, resume: Option<Resume>, ports: &mut impl Ports) {
+        let registration = person.registration;
+        let is_resumed = resume.is_some() && person.attached != registration.time;
+        self.place_cursor(client, &person, resume, is_resumed);
+        let changes = self.directory.admit(person.clone());
+        self.set_life(client, Life::Registered { name: person.name.clone(), registration });
+        if let Some(former) = self.by_registration.insert(registration, client).filter(|former| *former != client) {
+            self.detach(former, self.node(), ports);
+        }
+        self.broadcast_presence(vec![person.clone()], Vec::new());
+        self.people_changed(changes, ports);
+        self.welcome(client, &person, is_resumed, ports);
+    }
+
+    fn welcome(&mut self, client: ClientId, person: &Person, is_resumed: bool, ports: &mut impl Ports) {
+        let Some(state) = self.clients.get(&client) else { return };
+        let (reachable, known) = (self.members.reachable_count(), self.members.known_count());
+        let people = self.directory.present_count();
+        let mut out = Vec::new();
+        match state.dialect {
+            Dialect::Frames => frames::encode_empty(&mut out, frames::kind::REGISTERED),
+            Dialect::Lines => {
+                let text = notice::welcome(person.name.as_str(), self.node(), reachable, known, people);
+                lines::encode_notice(&mut out, &text);
+            }
+            Dialect::Extended => {
+                FromNode::Registered(extended::Registered {
+                    name: person.name.to_string(),
+                    node: self.node().into(),
+                    nodes_reachable: count(reachable),
+                    nodes_known: count(known),
+                    people: count(people),
+                    resumed: is_resumed,
+                    heights: heights_to_proto(self.replica.applied()),
+                })
+                .encode(&mut out);
+                self.nodes_frame().encode(&mut out);
+                self.newcomers.push(client);
+            }
+        }
+        ports.to_client(client, &out, None);
+    }
+
+    fn refuse_name(&self, client: ClientId, reason: &str, taken: bool, ports: &mut impl Ports) {
+        let Some(state) = self.clients.get(&client) else { return };
+        let mut out = Vec::new();
+        match state.dialect {
+            Dialect::Frames => frames::encode_empty(&mut out, frames::kind::REFUSED),
+            Dialect::Lines => lines::encode_notice(&mut out, reason),
+            Dialect::Extended => {
+                let refusal = extended::RegisterRefused { reason: reason.to_owned(), taken };
+                FromNode::RegisterRefused(refusal).encode(&mut out);
+            }
+        }
+        ports.to_client(client, &out, None);
+    }
+}

@@ -1,0 +1,323 @@
+//! The reference model: what was said, by whom, after having read what; and what each person must have read by the end.
+//!
+//! It watches the system from outside: what people submit, the bytes they read, and which entries each node has
+//! applied. Checks that can be made at once are made here, those of the end in `checks`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use clique::{
+    chat::{Addressee, Directory, Registration},
+    clique::{Heights, Origin, replica::MAX_CAUSAL_WAIT_MS},
+    node::hub::Hub,
+    wire::{Dialect, entry::read_entry, extended::Receipt},
+};
+
+use crate::{
+    person::{ConnectionId, PersonId, Reading},
+    set::MessageSet,
+};
+
+/// What a message became.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub origin: Origin,
+    pub number: u64,
+    pub time: u64,
+    /// `None`: everyone.
+    pub to: Option<Registration>,
+    pub sender: Registration,
+    pub accepted_ms: u64,
+    /// A crash took the last copy.
+    pub is_lost: bool,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+pub struct Said {
+    pub connection: ConnectionId,
+    pub reference: u64,
+    pub to: String,
+    pub entry: Option<Entry>,
+    /// What its sender had read and said before, and what those had.
+    pub past: MessageSet,
+    pub receipts: Vec<Receipt>,
+}
+
+/// One connection, as the model knows it.
+#[derive(Debug)]
+pub struct Talk {
+    pub person: PersonId,
+    pub node: u16,
+    pub dialect: Dialect,
+    pub reading: Reading,
+    pub registration: Option<Registration>,
+    pub admitted_ms: u64,
+    pub is_open: bool,
+    pub said: Vec<usize>,
+    pub heard: Vec<usize>,
+    /// Notices that something was not sent.
+    pub refusals: usize,
+    /// Messages that the person was told to have missed here, and by this node as a whole.
+    pub missed: u64,
+    pub lost_in_cuts: u64,
+    pub past: MessageSet,
+    /// What a resuming person said to have had.
+    pub claimed: Heights,
+    /// Acknowledged messages of former connections that this one's node had when the name was given.
+    pub covered: Vec<usize>,
+}
+
+/// One registration: everything that its connections have read together.
+#[derive(Debug, Default)]
+pub struct Stay {
+    pub connections: Vec<ConnectionId>,
+    pub heard: MessageSet,
+    /// The pasts of everything heard: none of it may come later.
+    pub past: MessageSet,
+    /// What may come late after all, because nobody had it in time.
+    pub excused: MessageSet,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    life: u64,
+    /// Of the log, up to which everything is in the set.
+    position: u64,
+    /// Who was there after the last turn.
+    people: BTreeSet<Registration>,
+    set: MessageSet,
+}
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub said: Vec<Said>,
+    pub talks: BTreeMap<ConnectionId, Talk>,
+    pub stays: BTreeMap<Registration, Stay>,
+    /// Everybody who had a name so far, by its key: what was sent to one may go to the next.
+    pub names: BTreeMap<String, BTreeSet<Registration>>,
+    pub entries: BTreeMap<(Origin, u64), usize>,
+    known: BTreeMap<u16, Known>,
+    /// Whether entries may be gone from the log of their own node before they are seen here.
+    pub is_bounded: bool,
+    pub violations: Vec<String>,
+}
+
+pub fn text_of(message: usize, padding: usize) -> String {
+    format!("m{message} {}", "x".repeat(padding))
+}
+
+pub fn message_in(text: &str) -> Option<usize> {
+    text.strip_prefix('m')?.split(' ').next()?.parse().ok()
+}
+
+impl Model {
+    pub fn violation(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    pub fn opened(
+        &mut self,
+        connection: ConnectionId,
+        person: PersonId,
+        node: u16,
+        dialect: Dialect,
+        reading: Reading,
+    ) {
+        let talk = Talk {
+            person,
+            node,
+            dialect,
+            reading,
+            registration: None,
+            admitted_ms: 0,
+            is_open: true,
+            said: Vec::new(),
+            heard: Vec::new(),
+            refusals: 0,
+            missed: 0,
+            lost_in_cuts: 0,
+            past: MessageSet::default(),
+            claimed: Heights::default(),
+            covered: Vec::new(),
+        };
+        self.talks.insert(connection, talk);
+    }
+
+    pub fn closed(&mut self, connection: ConnectionId) {
+        if let Some(talk) = self.talks.get_mut(&connection) {
+            talk.is_open = false;
+        }
+    }
+
+    /// A node has given a connection its name. `covered` is what its person said before and knows this node to have.
+    pub fn admitted(&mut self, connection: ConnectionId, registration: Registration, covered: Vec<usize>, now_ms: u64) {
+        self.stays.entry(registration).or_default().connections.push(connection);
+        let Some(talk) = self.talks.get_mut(&connection) else { return };
+        (talk.registration, talk.admitted_ms) = (Some(registration), now_ms);
+        for message in &covered {
+            talk.past.extend(&self.said[*message].past);
+            talk.past.insert(*message);
+        }
+        talk.covered = covered;
+    }
+
+    /// Whom a node knows under which name, now.
+    pub fn named(&mut self, people: &Directory) {
+        for person in people.present() {
+            if !self.names.get(person.name.key()).is_some_and(|holders| holders.contains(&person.registration)) {
+                self.names.entry(person.name.key().to_owned()).or_default().insert(person.registration);
+            }
+        }
+    }
+
+    /// Somebody says something; gives its number.
+    pub fn submitted(&mut self, connection: ConnectionId, reference: u64, to: &str) -> usize {
+        let message = self.said.len();
+        let talk = self.talks.get_mut(&connection).unwrap();
+        self.said.push(Said {
+            connection,
+            reference,
+            to: to.to_owned(),
+            entry: None,
+            past: talk.past.clone(),
+            receipts: Vec::new(),
+        });
+        talk.said.push(message);
+        talk.past.insert(message);
+        message
+    }
+
+    /// What a node has applied since the last time.
+    pub fn observe(&mut self, hub: &Hub, life: u64, now_ms: u64) {
+        self.named(hub.directory());
+        let log = hub.replica().log();
+        let mut known = self.known.remove(&hub.node()).filter(|known| known.life == life).unwrap_or_default();
+        known.life = life;
+        self.give_up_holes(hub, &mut known);
+        while let Some(run) = log.applied_at(known.position) {
+            known.position = run.position + 1;
+            let place = (run.origin, run.first);
+            if let Some(bytes) = log.entry(run.origin, run.first) {
+                self.applied(hub, place, &bytes, &known, now_ms);
+            }
+            if let Some(message) = self.entries.get(&place).copied() {
+                self.check_past(hub.node(), message, &known, now_ms);
+                known.set.insert(message);
+            }
+        }
+        known.people = hub.directory().present().map(|person| person.registration).collect();
+        self.known.insert(hub.node(), known);
+    }
+
+    /// What was dropped everywhere before it came to a node, or from its log since, is not waited for.
+    fn give_up_holes(&self, hub: &Hub, known: &mut Known) {
+        for held in hub.replica().log().held().filter(|held| held.first > 1) {
+            let dropped = self.entries.range((held.origin, 0)..(held.origin, held.first));
+            dropped.for_each(|(_, message)| known.set.insert(*message));
+        }
+    }
+
+    fn applied(&mut self, hub: &Hub, (origin, number): (Origin, u64), bytes: &Bytes, known: &Known, now_ms: u64) {
+        let node = hub.node();
+        let (view, _) = read_entry(bytes).unwrap();
+        let Some(message) = std::str::from_utf8(view.message.text).ok().and_then(message_in) else {
+            return self.violation(format!("node {node} holds {origin}#{number}, which nobody said"));
+        };
+        if let Some(before) = &self.said[message].entry {
+            if (before.origin, before.number) != (origin, number) || before.bytes != *bytes {
+                let text =
+                    format!("m{message} is {}#{} and, on node {node}, {origin}#{number}", before.origin, before.number);
+                self.violation(format!("Same everywhere: {text}"));
+            }
+            return;
+        }
+        if origin != hub.replica().me() {
+            if self.is_bounded {
+                return;
+            }
+            return self.violation(format!("node {node} had {origin}#{number} (m{message}) before its own origin"));
+        }
+        let to = match view.message.to {
+            Addressee::Person(_, registration) => Some(registration),
+            Addressee::Everyone => None,
+        };
+        let sender = view.message.sender_registration;
+        if to.is_none() {
+            self.check_time(known, message, view.time);
+        }
+        self.entries.insert((origin, number), message);
+        // What counts is what the accepting node had; it gives up waiting for what nobody has.
+        self.said[message].past.keep(&known.set);
+        self.said[message].entry = Some(Entry {
+            origin,
+            number,
+            time: view.time,
+            to,
+            sender,
+            accepted_ms: now_ms,
+            is_lost: false,
+            bytes: bytes.clone(),
+        });
+    }
+
+    /// A message to everyone must come after everybody whom its node knows, or some would not be counted as there.
+    fn check_time(&mut self, known: &Known, message: usize, time: u64) {
+        let late = known.people.iter().find(|registration| {
+            registration.time >= time
+                && self
+                    .stays
+                    .get(registration)
+                    .is_some_and(|stay| !stay.connections.contains(&self.said[message].connection))
+        });
+        if let Some(late) = late {
+            self.violations
+                .push(format!("Kept: m{message} to everyone has a time before {late:?}, whom its node knew"));
+        }
+    }
+
+    /// Nothing is applied before what its sender had read, save after the longest wait.
+    fn check_past(&mut self, node: u16, message: usize, known: &Known, now_ms: u64) {
+        let missing: Vec<usize> = self.said[message]
+            .past
+            .without(&known.set)
+            .into_iter()
+            .filter(|before| self.said[*before].entry.as_ref().is_some())
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        let too_early =
+            missing.iter().find(|before| now_ms < self.waiting_since(message, **before) + MAX_CAUSAL_WAIT_MS);
+        if let Some(first) = too_early {
+            return self.violation(format!(
+                "Order: at {now_ms} ms node {node} applied m{message} before m{first}, which it answers"
+            ));
+        }
+        for stay in self.stays.values_mut() {
+            missing.iter().for_each(|before| stay.excused.insert(*before));
+        }
+    }
+
+    /// When the node that accepted a message first accepted something that comes after another: only that one says so.
+    fn waiting_since(&self, message: usize, before: usize) -> u64 {
+        let Some(entry) = &self.said[message].entry else { return 0 };
+        let row =
+            self.entries.range((entry.origin, 0)..=(entry.origin, entry.number)).map(|(_, other)| &self.said[*other]);
+        let first = row.filter(|said| said.past.contains(before)).find_map(|said| said.entry.as_ref());
+        first.map_or(entry.accepted_ms, |first| first.accepted_ms)
+    }
+
+    /// Nodes have died; what no other holds is lost for good.
+    pub fn memory_lost<'a>(&mut self, alive: impl Iterator<Item = &'a Hub> + Clone) -> usize {
+        let mut lost = 0;
+        for ((origin, number), message) in &self.entries {
+            let entry = self.said[*message].entry.as_mut().unwrap();
+            if !entry.is_lost && alive.clone().all(|hub| hub.replica().log().height(*origin) < *number) {
+                entry.is_lost = true;
+                lost += 1;
+            }
+        }
+        lost
+    }
+}

@@ -1,0 +1,115 @@
+//! What the model says to what people read.
+
+use clique::{
+    chat::Registration,
+    clique::Origin,
+    wire::extended::{Receipt, State},
+};
+
+use crate::{
+    model::{Model, message_in},
+    person::{ConnectionId, Heard},
+};
+
+impl Model {
+    /// Somebody has read something.
+    pub fn heard(&mut self, connection: ConnectionId, heard: &Heard) {
+        match heard {
+            Heard::Message { id, from, to, text, .. } => self.message(connection, *id, (from, to), text),
+            Heard::Receipt(receipt) => self.receipt(connection, receipt),
+            Heard::Notice(text) => self.notice(connection, text),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, connection: ConnectionId, id: Option<(Origin, u64)>, names: (&str, &str), text: &str) {
+        let person = self.talks[&connection].person;
+        let Some(message) = message_in(text).filter(|message| *message < self.said.len()) else {
+            return self.violation(format!("person {person} read what nobody said: {text:?} from {}", names.0));
+        };
+        let Some(registration) = self.talks[&connection].registration else {
+            return self.violation(format!("person {person} read m{message} before having a name"));
+        };
+        let Some(entry) = self.said[message].entry.clone() else {
+            if self.is_bounded {
+                // It was gone from a small log before the model saw it.
+                return;
+            }
+            return self.violation(format!("person {person} read m{message}, which is in no log"));
+        };
+        if id.is_some_and(|id| id != (entry.origin, entry.number)) {
+            self.violation(format!("m{message} came to person {person} with another number than it has"));
+        }
+        let is_mine = |to: Registration| {
+            to == registration
+                || self.names.values().any(|holders| holders.contains(&registration) && holders.contains(&to))
+        };
+        if entry.to.map_or(entry.sender == registration, |to| !is_mine(to)) {
+            self.violation(format!("m{message} came to person {person}, for whom it is not"));
+        }
+        let talk = &self.talks[&connection];
+        // Under a name there can be somebody else's mail, which is not in what the person had.
+        let is_own = entry.to.is_none_or(|to| to == registration);
+        let is_claimed = is_own && entry.number <= talk.claimed.get(entry.origin);
+        let stay = self.stays.entry(registration).or_default();
+        if stay.heard.contains(message) && !is_claimed && !talk.heard.contains(&message) {
+            // The person had to begin anew in between, at a node that did not know them, and claims less: the client
+            // itself passes such a message over.
+            return;
+        }
+        if stay.heard.contains(message) || is_claimed {
+            self.violations.push(format!("Once: person {person} read m{message} twice (connection {connection})"));
+        }
+        if stay.past.contains(message) && !stay.excused.contains(message) {
+            self.violations.push(format!("Order: person {person} read m{message} after something that came after it"));
+        }
+        stay.heard.insert(message);
+        stay.past.extend(&self.said[message].past);
+        let Some(talk) = self.talks.get_mut(&connection) else { return };
+        talk.heard.push(message);
+        talk.past.extend(&self.said[message].past);
+        talk.past.insert(message);
+    }
+
+    fn receipt(&mut self, connection: ConnectionId, receipt: &Receipt) {
+        let message = self.talks[&connection]
+            .said
+            .iter()
+            .copied()
+            .find(|message| self.said[*message].reference == receipt.reference);
+        let Some(message) = message else {
+            return self.violation(format!("connection {connection} got a receipt for what it did not say"));
+        };
+        let former = self.said[message].receipts.last().map(Receipt::state);
+        let is_first = matches!(receipt.state(), State::Accepted | State::Kept | State::Refused);
+        let to_service = self.said[message].to == "clique";
+        if is_first != former.is_none() && !to_service {
+            self.violation(format!("Honest: m{message} was {former:?}, then {:?}", receipt.state()));
+        }
+        if former == Some(State::Undelivered) {
+            self.violation(format!("Honest: m{message} was undelivered, then {:?}", receipt.state()));
+        }
+        self.said[message].receipts.push(receipt.clone());
+    }
+
+    fn notice(&mut self, connection: ConnectionId, text: &str) {
+        let Some(talk) = self.talks.get_mut(&connection) else { return };
+        let number = |text: Option<&str>| text.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+        if text.starts_with("not sent: ") {
+            talk.refusals += 1;
+        } else if text.starts_with("you missed ") {
+            talk.missed += number(text.strip_prefix("you missed ")).unwrap();
+        } else if text.contains("were dropped from its bounded log") {
+            talk.lost_in_cuts += number(Some(text)).unwrap();
+        }
+    }
+
+    /// Whether a message is for somebody who has had a name since then, and who is there.
+    pub fn is_due(&self, registration: Registration, admitted_ms: u64, message: usize) -> bool {
+        let Some(entry) = &self.said[message].entry else { return false };
+        match entry.to {
+            Some(to) => to == registration,
+            None => entry.sender != registration && entry.time > registration.time && entry.accepted_ms > admitted_ms,
+        }
+    }
+}

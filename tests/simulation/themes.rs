@@ -1,0 +1,158 @@
+//! The tests: each theme over many seeds, seeds that once failed, and the faults that must be found.
+
+use std::{env, fs, path::PathBuf};
+
+use crate::{
+    faults::{Fault, Faults},
+    scenario::{self, Outcome, PLAIN, Theme},
+};
+
+/// Violations shown of a run; all are in its transcript.
+const MAX_SHOWN: usize = 8;
+/// Seeds per theme unless told otherwise.
+const DEFAULT_SEEDS: u64 = 30;
+
+const PLAIN_TALK: Theme = Theme { name: "plain_talk", ..PLAIN };
+const CUTS: Theme = Theme { name: "cuts", nodes: (2, 7), cut: 8, ..PLAIN };
+const CRASHES: Theme = Theme { name: "crashes", nodes: (1, 5), cut: 3, crash: 3, stop: 1, ..PLAIN };
+const SLOW_READERS: Theme = Theme {
+    name: "slow_readers",
+    nodes: (1, 4),
+    slow_percent: 50,
+    never_percent: 10,
+    burst: 20,
+    leave: 0,
+    max_client_bytes: 500,
+    ..PLAIN
+};
+const EVICTION: Theme =
+    Theme { name: "eviction", people: (3, 6), max_log_bytes: 16_000, slow_links_percent: 0, ..SLOW_READERS };
+const EVICTION_IN_CUTS: Theme = Theme { name: "eviction_in_cuts", cut: 5, roam: 3, leave: 2, ..EVICTION };
+const NAMES: Theme =
+    Theme { name: "names", nodes: (2, 5), people: (4, 10), names: 4, cut: 10, join: 6, leave: 8, roam: 4, ..PLAIN };
+const ROAMING: Theme =
+    Theme { name: "roaming", nodes: (2, 5), extended_percent: 80, roam: 12, cut: 4, leave: 6, ..PLAIN };
+const EVERYTHING: Theme = Theme {
+    name: "everything",
+    cut: 6,
+    crash: 1,
+    stop: 1,
+    roam: 6,
+    leave: 4,
+    join: 4,
+    slow_percent: 20,
+    never_percent: 3,
+    max_client_bytes: 1_000,
+    ..PLAIN
+};
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
+/// Where the transcript of a failed run goes.
+fn keep(theme: &Theme, seed: u64, outcome: &Outcome) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("simulation-{}-{seed}.txt", theme.name));
+    fs::write(&path, &outcome.transcript).unwrap();
+    path
+}
+
+fn check(theme: &Theme, seed: u64) -> Outcome {
+    let outcome = scenario::run(theme, seed, Faults::default());
+    if !outcome.violations.is_empty() {
+        let path = keep(theme, seed, &outcome);
+        let shown: Vec<&str> = outcome.violations.iter().take(MAX_SHOWN).map(String::as_str).collect();
+        panic!(
+            "seed {seed} of {} breaks a promise ({} violations):\n{}\n\nreplay: CLIQUE_SIM_SEED={seed} cargo test --test simulation {}\ntranscript: {}",
+            theme.name,
+            outcome.violations.len(),
+            shown.join("\n"),
+            theme.name,
+            path.display()
+        );
+    }
+    outcome
+}
+
+fn check_all(theme: &Theme) {
+    if let Some(seed) = number("CLIQUE_SIM_SEED") {
+        println!("{}", check(theme, seed).transcript);
+        return;
+    }
+    for seed in 0..number("CLIQUE_SIM_SEEDS").unwrap_or(DEFAULT_SEEDS) {
+        check(theme, seed);
+    }
+}
+
+#[test]
+fn plain_talk() {
+    check_all(&PLAIN_TALK);
+}
+
+#[test]
+fn cuts() {
+    check_all(&CUTS);
+}
+
+#[test]
+fn crashes() {
+    check_all(&CRASHES);
+}
+
+#[test]
+fn slow_readers() {
+    check_all(&SLOW_READERS);
+}
+
+#[test]
+fn eviction() {
+    check_all(&EVICTION);
+}
+
+#[test]
+fn eviction_in_cuts() {
+    check_all(&EVICTION_IN_CUTS);
+}
+
+#[test]
+fn names() {
+    check_all(&NAMES);
+}
+
+#[test]
+fn roaming() {
+    check_all(&ROAMING);
+}
+
+#[test]
+fn everything() {
+    check_all(&EVERYTHING);
+}
+
+#[test]
+fn a_run_follows_from_its_seed() {
+    for seed in 0..3 {
+        let [one, other] = [0, 1].map(|_| scenario::run(&EVERYTHING, seed, Faults::default()));
+        assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
+        assert!(one.messages > 0);
+    }
+}
+
+fn is_found(fault: Fault, theme: &Theme) {
+    let seeds = 0..DEFAULT_SEEDS;
+    let found = seeds.into_iter().find(|seed| !scenario::run(theme, *seed, Faults(Some(fault))).violations.is_empty());
+    assert!(found.is_some(), "{fault:?} goes unnoticed in {DEFAULT_SEEDS} runs of {}", theme.name);
+}
+
+#[test]
+fn the_checker_finds_deliberate_faults() {
+    is_found(Fault::DropEntries, &PLAIN_TALK);
+    is_found(Fault::DeliverTwice, &PLAIN_TALK);
+    is_found(Fault::Reorder, &PLAIN_TALK);
+    is_found(Fault::SkipOnResume, &ROAMING);
+    is_found(Fault::ForgetOnResume, &ROAMING);
+    is_found(Fault::DropWhenFull, &SLOW_READERS);
+    is_found(Fault::GiveNamesTwice, &NAMES);
+    is_found(Fault::LoseOutcomes, &PLAIN_TALK);
+}
