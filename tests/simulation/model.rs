@@ -41,6 +41,8 @@ pub struct Said {
     pub entry: Option<Entry>,
     /// What its sender had read and said before, and what those had.
     pub past: MessageSet,
+    /// What the node that accepted it had applied by then.
+    node_had: MessageSet,
     pub receipts: Vec<Receipt>,
 }
 
@@ -75,8 +77,6 @@ pub struct Stay {
     pub heard: MessageSet,
     /// The pasts of everything heard: none of it may come later.
     pub past: MessageSet,
-    /// What may come late after all, because nobody had it in time.
-    pub excused: MessageSet,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +98,8 @@ pub struct Model {
     pub names: BTreeMap<String, BTreeSet<Registration>>,
     pub entries: BTreeMap<(Origin, u64), usize>,
     known: BTreeMap<u16, Known>,
+    /// What some node has waited for in vain, or skipped: it can come to people late, from another node.
+    pub given_up: MessageSet,
     /// Whether entries may be gone from the log of their own node before they are seen here.
     pub is_bounded: bool,
     pub violations: Vec<String>,
@@ -181,6 +183,7 @@ impl Model {
             to: to.to_owned(),
             entry: None,
             past: talk.past.clone(),
+            node_had: MessageSet::default(),
             receipts: Vec::new(),
         });
         talk.said.push(message);
@@ -202,7 +205,7 @@ impl Model {
                 self.applied(hub, place, &bytes, &known, now_ms);
             }
             if let Some(message) = self.entries.get(&place).copied() {
-                self.check_past(hub.node(), message, &known, now_ms);
+                self.check_past(hub, message, &known, now_ms);
                 known.set.insert(message);
             }
         }
@@ -211,10 +214,16 @@ impl Model {
     }
 
     /// What was dropped everywhere before it came to a node, or from its log since, is not waited for.
-    fn give_up_holes(&self, hub: &Hub, known: &mut Known) {
+    fn give_up_holes(&mut self, hub: &Hub, known: &mut Known) {
         for held in hub.replica().log().held().filter(|held| held.first > 1) {
             let dropped = self.entries.range((held.origin, 0)..(held.origin, held.first));
-            dropped.for_each(|(_, message)| known.set.insert(*message));
+            for (_, message) in dropped {
+                if known.set.contains(*message) {
+                    continue;
+                }
+                known.set.insert(*message);
+                self.given_up.insert(*message);
+            }
         }
     }
 
@@ -249,6 +258,7 @@ impl Model {
         self.entries.insert((origin, number), message);
         // What counts is what the accepting node had; it gives up waiting for what nobody has.
         self.said[message].past.keep(&known.set);
+        self.said[message].node_had = known.set.clone();
         self.said[message].entry = Some(Entry {
             origin,
             number,
@@ -277,7 +287,8 @@ impl Model {
     }
 
     /// Nothing is applied before what its sender had read, save after the longest wait.
-    fn check_past(&mut self, node: u16, message: usize, known: &Known, now_ms: u64) {
+    fn check_past(&mut self, hub: &Hub, message: usize, known: &Known, now_ms: u64) {
+        let node = hub.node();
         let missing: Vec<usize> = self.said[message]
             .past
             .without(&known.set)
@@ -287,25 +298,27 @@ impl Model {
         if missing.is_empty() {
             return;
         }
-        let too_early =
-            missing.iter().find(|before| now_ms < self.waiting_since(message, **before) + MAX_CAUSAL_WAIT_MS);
+        let too_early = missing.iter().find(|before| {
+            self.declaring(message, **before).is_some_and(|entry| {
+                // What the dropped front of a log had declared is not known to who gets only the rest.
+                let is_dropped = entry.number < hub.replica().log().first(entry.origin);
+                !is_dropped && now_ms < entry.accepted_ms + MAX_CAUSAL_WAIT_MS
+            })
+        });
         if let Some(first) = too_early {
             return self.violation(format!(
                 "Order: at {now_ms} ms node {node} applied m{message} before m{first}, which it answers"
             ));
         }
-        for stay in self.stays.values_mut() {
-            missing.iter().for_each(|before| stay.excused.insert(*before));
-        }
+        missing.iter().for_each(|before| self.given_up.insert(*before));
     }
 
-    /// When the node that accepted a message first accepted something that comes after another: only that one says so.
-    fn waiting_since(&self, message: usize, before: usize) -> u64 {
-        let Some(entry) = &self.said[message].entry else { return 0 };
+    /// The first entry of a message's origin that comes after another message: only that one says so.
+    fn declaring(&self, message: usize, before: usize) -> Option<&Entry> {
+        let entry = self.said[message].entry.as_ref()?;
         let row =
             self.entries.range((entry.origin, 0)..=(entry.origin, entry.number)).map(|(_, other)| &self.said[*other]);
-        let first = row.filter(|said| said.past.contains(before)).find_map(|said| said.entry.as_ref());
-        first.map_or(entry.accepted_ms, |first| first.accepted_ms)
+        row.filter(|said| said.node_had.contains(before)).find_map(|said| said.entry.as_ref())
     }
 
     /// Nodes have died; what no other holds is lost for good.

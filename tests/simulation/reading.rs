@@ -60,7 +60,7 @@ impl Model {
         if stay.heard.contains(message) || is_claimed {
             self.violations.push(format!("Once: person {person} read m{message} twice (connection {connection})"));
         }
-        if stay.past.contains(message) && !stay.excused.contains(message) {
+        if stay.past.contains(message) && !self.given_up.contains(message) {
             self.violations.push(format!("Order: person {person} read m{message} after something that came after it"));
         }
         stay.heard.insert(message);
