@@ -202,7 +202,7 @@ fn a_reader_who_is_slow_is_a_wait_before_the_delivery() {
     let clique = traced(2, &receiver).with("OTEL_TRACES_SAMPLER", "parentbased_always_off").started();
     let (mut alice, mut bob) = (clique.extended(0, "alice"), clique.frames(1, "bob"));
     clique.wait_people(2);
-    let mut fill = |alice: &mut common::extended::Extended| {
+    let fill = |alice: &mut common::extended::Extended| {
         let last = (0..FILLER).map(|_| alice.send("bob", vec![b'x'; 30_000])).last().unwrap();
         alice.receipt(last, State::Accepted);
     };
