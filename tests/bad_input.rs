@@ -210,7 +210,7 @@ fn connections_beyond_the_limits_are_refused_and_the_others_served() {
     eventually("places are free again", || (clique.metric(0, "clique_clients") == Some(1)).then_some(()));
     assert_served(&clique, &mut before, "newcomer");
     assert!(get(clique.ports(0).http(), "/ready").is_some());
-    let warnings = clique.node(0).output().matches("connection").count();
+    let warnings = clique.node(0).err().matches("connection").count();
     assert!(warnings < 100, "{warnings} lines about connections: whoever connects must not fill the disk with logs");
 
     clique.kill(0);

@@ -248,5 +248,5 @@ fn two_nodes_with_one_index_are_noticed_and_the_operator_is_told() {
     clique.kill(2);
     clique.start(2);
     clique.wait_whole();
-    assert!(!clique.node(0).output().contains("two nodes have index 2"));
+    assert!(!clique.node(0).err().contains("two nodes have index 2"));
 }

@@ -80,7 +80,7 @@ fn the_same_secret_joins_wherever_it_comes_from() {
     clique.start_with(1, &[("CLIQUE_SECRET_FILE", file.path().display().to_string())]);
     clique.wait_whole();
     talk(&clique, 0, 1);
-    assert!(!clique.node(0).output().contains("correct horse"), "a secret is not logged");
+    assert!(!clique.node(0).err().contains("correct horse"), "a secret is not logged");
 }
 
 #[test]

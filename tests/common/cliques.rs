@@ -52,7 +52,7 @@ impl Clique {
         self.nodes[index] = Some(Process::spawn(&format!("node {index}"), &["node"], &all));
         eventually(&format!("node {index} is ready"), || {
             let node = self.nodes[index].as_mut().unwrap();
-            assert!(node.is_running(), "node {index} has ended: {}", node.output());
+            assert!(node.is_running(), "node {index} has ended: {}", node.err());
             self.ready(index)
         });
     }
@@ -71,6 +71,11 @@ impl Clique {
         let mut node = self.nodes[index].take().expect("the node runs");
         node.signal(Signal::SIGTERM);
         node.wait()
+    }
+
+    /// Waits until the node ends by itself.
+    pub fn wait(&mut self, index: usize) -> ExitStatus {
+        self.nodes[index].take().expect("the node runs").wait()
     }
 
     /// Its connections stay open, but nobody is at the other end.

@@ -22,7 +22,8 @@ const SHOWN_LINES: usize = 60;
 pub struct Process {
     label: String,
     child: Child,
-    output: Arc<Mutex<String>>,
+    /// Standard output and standard error.
+    output: [Arc<Mutex<String>>; 2],
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -47,9 +48,9 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program can be started");
-        let output = Arc::new(Mutex::new(String::new()));
+        let output: [Arc<Mutex<String>>; 2] = Default::default();
         let readers =
-            vec![collect(child.stdout.take().unwrap(), &output), collect(child.stderr.take().unwrap(), &output)];
+            vec![collect(child.stdout.take().unwrap(), &output[0]), collect(child.stderr.take().unwrap(), &output[1])];
         Self { label: label.to_owned(), child, output, readers }
     }
 
@@ -78,15 +79,20 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What it has written so far.
-    pub fn output(&self) -> String {
-        self.output.lock().unwrap().clone()
+    /// What it has written to standard output so far.
+    pub fn out(&self) -> String {
+        self.output[0].lock().unwrap().clone()
     }
 
+    /// What it has logged so far, or complained of.
+    pub fn err(&self) -> String {
+        self.output[1].lock().unwrap().clone()
+    }
+
+    /// Waits until it has said this, wherever.
     pub fn wait_for_output(&self, part: &str) {
-        eventually(&format!("{} says: {part}", self.label), || {
-            self.output.lock().unwrap().contains(part).then_some(())
-        });
+        let says = |output: &Arc<Mutex<String>>| output.lock().unwrap().contains(part);
+        eventually(&format!("{} says: {part}", self.label), || self.output.iter().any(says).then_some(()));
     }
 
     /// Memory in use, in KiB.
@@ -100,13 +106,13 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        let output = self.output();
+        let logged = self.err();
         if thread::panicking() {
-            let lines: Vec<&str> = output.lines().collect();
+            let lines: Vec<&str> = logged.lines().collect();
             let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
             println!("---- {} ----\n{shown}", self.label);
         } else {
-            assert!(!output.contains("panicked at"), "{} has panicked:\n{output}", self.label);
+            assert!(!logged.contains("panicked at"), "{} has panicked:\n{logged}", self.label);
         }
     }
 }
