@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clique::wire::extended::FromNode;
 use common::{
     cliques::Clique,
     frames::{Frames, REFUSED, REGISTERED, frame},
@@ -150,7 +151,7 @@ fn a_node_that_is_told_to_stop_tells_everybody_and_hands_over_what_it_accepted()
     assert!(alice.notice().starts_with("node 1 is stopping"));
     assert!(alice.socket.rest().is_empty(), "and the connection is closed");
     assert_eq!(person.rest(), ["* node 1 is stopping; connect to another node to go on"]);
-    assert!(extended.notice_of("is stopping").starts_with("node 1"));
+    extended.wait_for(|frame| matches!(frame, FromNode::Stopping(_)).then_some(()));
     for number in 0..2_000 {
         assert_eq!(bob.hear().text(), number.to_string());
     }

@@ -20,6 +20,8 @@ pub struct Status {
     pub log_bytes: usize,
     /// Nothing is lost if the node goes now.
     pub is_drained: bool,
+    /// Those who can go on at another node have gone.
+    pub is_vacated: bool,
 }
 
 /// What one node counts.

@@ -60,6 +60,9 @@ use crate::{
 /// Streams that one connection of a stranger may open.
 const MAX_STREAMS_PER_CONNECTION: u32 = 16;
 
+/// How long clients that can go on at another node may take to do so.
+const MOVES: Duration = Duration::from_secs(1);
+
 /// The part of the drain time that is kept for goodbyes.
 const GOODBYES: Duration = Duration::from_millis(1_500);
 
@@ -227,14 +230,12 @@ impl Node {
         let deadline = Instant::now() + self.drain;
         self.draining.cancel();
         self.router.stop().await;
-        let drained = async {
-            while self.router.status().await.is_some_and(|status| !status.is_drained) {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
         // Some of the time is for the goodbyes.
         let drained_by = deadline - GOODBYES.min(self.drain / 2);
-        if timeout_at(drained_by, drained).await.is_err() {
+        let vacated_by = drained_by.min(Instant::now() + MOVES);
+        // Clients that do not move when they are told to are told with the others.
+        let _ = timeout_at(vacated_by, self.router.wait_until(|status| status.is_vacated)).await;
+        if timeout_at(drained_by, self.router.wait_until(|status| status.is_drained)).await.is_err() {
             tracing::warn!(
                 node = self.index,
                 "some peers or readers did not have everything when the drain time was over"

@@ -12,7 +12,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -36,6 +36,8 @@ const MAX_QUEUED_INPUTS: usize = 1_024;
 /// Inputs taken in one turn.
 const MAX_INPUTS_PER_TURN: usize = 256;
 
+/// Pause between two looks at the state.
+const STATUS_PAUSE: Duration = Duration::from_millis(5);
 /// Deliveries that the inputs of one turn may lead to. A turn of some ten milliseconds holds up no heartbeat.
 const MAX_COST_PER_TURN: usize = 100_000;
 
@@ -117,7 +119,14 @@ impl RouterHandle {
         answered.await.ok()
     }
 
-    /// Takes no more people and messages.
+    /// Waits until the state is as wanted, or the router has ended.
+    pub async fn wait_until(&self, wanted: impl Fn(&Status) -> bool) {
+        while self.status().await.is_some_and(|status| !wanted(&status)) {
+            sleep(STATUS_PAUSE).await;
+        }
+    }
+
+    /// Takes no more people.
     pub async fn stop(&self) {
         self.send(Input::Stop).await;
     }
@@ -266,6 +275,7 @@ fn status(hub: &Hub) -> Status {
         people: hub.directory().present_count(),
         log_bytes: hub.replica().log().bytes(),
         is_drained: hub.is_drained(),
+        is_vacated: hub.is_vacated(),
     }
 }
 

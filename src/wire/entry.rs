@@ -168,7 +168,9 @@ impl ChunkBuilder {
 
     /// The chunk, its first entry numbered `first`.
     #[must_use]
-    pub fn finish(self, first: u64) -> Chunk {
+    pub fn finish(mut self, first: u64) -> Chunk {
+        // The log keeps it: room for more would be memory that its bound does not see.
+        self.bytes.shrink_to_fit();
         let dependencies = if self.dependencies.is_empty() { Vec::new() } else { vec![(first, self.dependencies)] };
         Chunk { first, bytes: self.bytes.into(), ends: self.ends.into(), dependencies: dependencies.into() }
     }

@@ -147,8 +147,8 @@ fn read_entries(mut bytes: Bytes) -> Result<Entries, WireError> {
             _ => return Err(MALFORMED),
         }
     }
-    // A small run would pin the whole receive buffer for as long as the log keeps it.
-    let bytes = if bytes.len() < BUFFER_BYTES / 16 { Bytes::copy_from_slice(&bytes) } else { bytes };
+    // A copy, because the log keeps it: a slice would pin the whole receive buffer.
+    let bytes = Bytes::copy_from_slice(&bytes);
     Ok(Entries { origin: origin.ok_or(MALFORMED)?, first, sent_unix_us, bytes })
 }
 

@@ -299,14 +299,18 @@ impl Hub {
         self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
     }
 
-    /// Whether nothing is lost if the node goes now: peers have everything, those who can have gone on elsewhere, and
-    /// everybody else has been shown what is theirs.
+    /// Whether nothing is lost if the node goes now: peers have everything, and readers have been shown what is theirs.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        let is_served = |client: &Client| client.dialect != Dialect::Extended && matches!(client.cursor, Cursor::Live);
-        self.is_replicated()
-            && !self.has_more_to_apply
-            && self.clients.values().filter(|client| client.registration().is_some()).all(is_served)
+        let is_served = |client: &Client| client.registration().is_none() || matches!(client.cursor, Cursor::Live);
+        self.is_replicated() && !self.has_more_to_apply && self.clients.values().all(is_served)
+    }
+
+    /// Whether those who can go on at another node have gone.
+    #[must_use]
+    pub fn is_vacated(&self) -> bool {
+        let may_go = |client: &Client| client.dialect == Dialect::Extended && client.registration().is_some();
+        !self.clients.values().any(may_go)
     }
 
     /// The last word to peers, and the end of every client's connection.
