@@ -3,6 +3,7 @@
 //! Order: defaults, the TOML file of `--config`, the environment (`CLIQUE_…`), flags.
 
 mod args;
+mod bench;
 mod client;
 
 use std::{
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use self::{
     args::{CommonArgs, NodeArgs},
+    bench::{BenchArgs, BenchWorkload, bench},
     client::{ClientArgs, client},
 };
 use crate::{
@@ -66,6 +68,8 @@ pub enum ConfigError {
     Nodes(u16),
     #[error("{0}")]
     Telemetry(#[from] TelemetryError),
+    #[error("{0} is not host:port; --nodes is a list such as 127.0.0.1:4000,127.0.0.1:4010")]
+    BenchNode(String),
     #[error("the terminal cannot be read: {0}")]
     Terminal(io::Error),
     #[error(transparent)]

@@ -13,6 +13,7 @@
 //! | [`wire`] | pure | bytes ⇄ types: frames, lines, extended frames, the messages between nodes |
 //! | [`node`] | shell | sockets, tasks, the clock; in it the [hub](node::hub), which is pure and decides everything |
 //! | [`client`] | shell | the terminal client |
+//! | [`bench`](mod@bench) | shell | the load generator |
 //! | [`config`] | shell | the only reader of files, environment and flags |
 //! | [`telemetry`] | shell | logs and spans |
 //! | [`up`], [`health`] | shell | a clique in one process; the health check |
@@ -35,6 +36,7 @@
 // Nothing that came from a socket, a disk or the environment may end the process.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod bench;
 pub mod chat;
 pub mod client;
 pub mod clique;

@@ -7,8 +7,8 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use clique::{
-    client,
-    config::{self, ClientArgs, LogSettings, NodeArgs},
+    bench, client,
+    config::{self, BenchArgs, ClientArgs, LogSettings, NodeArgs},
     health,
     node::{Node, world::RealWorld},
     telemetry::{ServiceName, Spans, init_logs},
@@ -38,6 +38,8 @@ enum Command {
     },
     /// Talk: at a terminal, or with lines or JSON through pipes.
     Client(ClientArgs),
+    /// Measure running nodes, and verify that nothing is lost, doubled or out of order.
+    Bench(BenchArgs),
     /// Ask the node of these settings on this machine whether it is ready; exit code 0 if it is.
     Health(NodeArgs),
 }
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
             Command::Node(args) => run_node(&args).await,
             Command::Up { nodes, args } => run_up(&args, nodes).await,
             Command::Client(args) => return run_client(&args).await,
+            Command::Bench(args) => return run_bench(&args).await,
             Command::Health(args) => check_health(&args).await,
         }
         .map_or_else(|(code, error)| fail(code, &error), |()| ExitCode::SUCCESS)
@@ -123,6 +126,28 @@ async fn run_client(args: &ClientArgs) -> ExitCode {
     match settings() {
         Ok((settings, spans)) => client::run(settings, spans).await.into(),
         Err(error) => fail(BAD_SETTINGS, &error),
+    }
+}
+
+async fn run_bench(args: &BenchArgs) -> ExitCode {
+    let settings = match config::bench(args, &config::environment()) {
+        Ok(settings) => settings,
+        Err(error) => return fail(BAD_SETTINGS, &error.into()),
+    };
+    raise_open_files();
+    let (is_json, plot) = (settings.json, settings.plot.clone());
+    let measured = async {
+        let report = bench::run(settings).await?;
+        let text = if is_json { report.to_json()? } else { report.to_string() };
+        println!("{text}");
+        // The result is out even if it cannot be drawn.
+        plot.map_or(Ok(()), |path| bench::plot(&path, &report))?;
+        anyhow::Ok(report.verified.ok)
+    };
+    match measured.await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(1, &error),
     }
 }
 

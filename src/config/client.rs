@@ -8,7 +8,7 @@ use super::ConfigError;
 use crate::client::{Format, Settings};
 
 /// Where the five nodes are that `clique up` and Docker Compose start.
-const DEFAULT_NODES: &str = "127.0.0.1:4000,127.0.0.1:4010,127.0.0.1:4020,127.0.0.1:4030,127.0.0.1:4040";
+pub(super) const DEFAULT_NODES: &str = "127.0.0.1:4000,127.0.0.1:4010,127.0.0.1:4020,127.0.0.1:4030,127.0.0.1:4040";
 
 /// Flags of the client.
 #[derive(Debug, Clone, Default, Args)]

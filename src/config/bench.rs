@@ -1,0 +1,303 @@
+//! Settings of the load generator.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{ConfigError, client::DEFAULT_NODES, range};
+use crate::bench::{Fleet, Limit, MAX_BYTES, MAX_SENDERS, MIN_BYTES, Pace, Settings, Shape, Speech, Traffic, Workload};
+
+/// Where a NATS server listens unless told otherwise.
+const DEFAULT_NATS: &str = "127.0.0.1:4222";
+/// Most clients of one run: more do not find ports to connect from.
+const MAX_CLIENTS: u64 = 60_000;
+
+/// Flags of the load generator.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub workload: BenchWorkload,
+}
+
+/// What is measured. Every run verifies that nothing is lost, doubled or out of order; exit code 1 if something is.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BenchWorkload {
+    /// Messages per second from one sender to one recipient on another node.
+    Direct(FlowArgs),
+    /// Messages per second of several senders over all nodes, each to a recipient on another node.
+    Spread {
+        /// How many senders.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        senders: u16,
+        #[command(flatten)]
+        flow: FlowArgs,
+    },
+    /// Messages per second to everyone, over all nodes.
+    Broadcast {
+        /// How many senders.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        senders: u16,
+        /// How many recipients.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        recipients: u32,
+        #[command(flatten)]
+        flow: FlowArgs,
+    },
+    /// Latency at a fixed rate, counted from when each message was due (so that a stall is charged in full).
+    Latency {
+        /// Messages per second of all senders together.
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        rate_per_s: u64,
+        /// How many senders, each with a recipient on another node.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        senders: u16,
+        /// Messages that are due before are sent and verified, but not measured; in milliseconds.
+        #[arg(long, value_name = "MS", default_value_t = 1_000)]
+        warmup_ms: u64,
+        #[command(flatten)]
+        load: LoadArgs,
+    },
+    /// Memory of the nodes per client that is silent; to be measured on nodes that were just started.
+    Idle {
+        #[command(flatten)]
+        fleet: FleetArgs,
+        /// How long the nodes are left alone before memory is read, in milliseconds.
+        #[arg(long, value_name = "MS", default_value_t = 3_000)]
+        settle_ms: u64,
+    },
+    /// Clients registered per second.
+    Connect(FleetArgs),
+}
+
+/// Flags of workloads that send as much as goes through.
+#[derive(Debug, Clone, Args)]
+pub struct FlowArgs {
+    /// KiB that may be on their way from a sender to its slowest recipient.
+    #[arg(long, value_name = "KIB", default_value_t = 1_024)]
+    pub window_kib: u64,
+    #[command(flatten)]
+    pub load: LoadArgs,
+}
+
+/// Flags of workloads that send.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Bytes of a message.
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub size_bytes: u64,
+    /// How long messages are sent, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    pub duration_s: f64,
+    /// How many messages are sent by all senders together, instead of for how long.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// Flags of workloads that only connect.
+#[derive(Debug, Clone, Args)]
+pub struct FleetArgs {
+    /// How many clients.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub clients: u64,
+    /// How many register at the same time.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub concurrency: u32,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// Flags of every workload.
+#[derive(Debug, Clone, Args)]
+pub struct TargetArgs {
+    /// Chat ports of the nodes (or client ports of NATS servers); unless given those of CLIQUE_NODES, or of clique up.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub nodes: Option<String>,
+    /// What is measured.
+    #[arg(long, value_enum, default_value_t = BenchTarget::Clique)]
+    pub target: BenchTarget,
+    /// How clients of a clique talk.
+    #[arg(long, value_enum, default_value_t = BenchDialect::Frames)]
+    pub dialect: BenchDialect,
+    /// How the result is written to standard output.
+    #[arg(long, value_enum, default_value_t = BenchFormat::Table)]
+    pub format: BenchFormat,
+    /// Draws the run as SVG: throughput over time, or latency by percentile.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Processes of the nodes, for their memory and processor time; on this machine they are found by their ports.
+    #[arg(long, value_name = "PID,…", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// Threads of the generator itself.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: u8,
+    /// When nothing has arrived for so long, what is missing is lost; in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub drain_ms: u64,
+}
+
+/// A system that can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchTarget {
+    Clique,
+    /// The core protocol of a NATS server.
+    Nats,
+}
+
+/// A dialect that clients can talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchDialect {
+    /// The original protocol.
+    Frames,
+    /// Our own client's, with a receipt for every message.
+    Extended,
+}
+
+/// A form of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchFormat {
+    Table,
+    Json,
+}
+
+/// The settings of the load generator.
+///
+/// # Errors
+/// The first thing that cannot be used, in a sentence.
+pub fn bench(args: &BenchArgs, environment: &HashMap<String, String>) -> Result<Settings, ConfigError> {
+    let (workload, target) = match &args.workload {
+        BenchWorkload::Direct(flow) => by_window(Shape::Direct, flow)?,
+        BenchWorkload::Spread { senders: count, flow } => by_window(Shape::Spread { senders: senders(*count)? }, flow)?,
+        BenchWorkload::Broadcast { senders: count, recipients, flow } => {
+            let recipients = clients("--recipients", (*recipients).into())?;
+            by_window(Shape::Broadcast { senders: senders(*count)?, recipients }, flow)?
+        }
+        BenchWorkload::Latency { rate_per_s, senders: count, warmup_ms, load } => {
+            let per_s = range("--rate-per-s", *rate_per_s, 1, 100_000_000)?;
+            let warmup = Duration::from_millis(range("--warmup-ms", *warmup_ms, 0, 3_600_000)?);
+            let shape = match senders(*count)? {
+                1 => Shape::Direct,
+                senders => Shape::Spread { senders },
+            };
+            traffic(shape, Pace::Rate { per_s, warmup }, load)?
+        }
+        BenchWorkload::Idle { fleet: args, settle_ms } => {
+            let settle = Duration::from_millis(range("--settle-ms", *settle_ms, 0, 3_600_000)?);
+            (Workload::Idle(Fleet { settle, ..fleet(args)? }), &args.target)
+        }
+        BenchWorkload::Connect(args) => (Workload::Connect(fleet(args)?), &args.target),
+    };
+    Ok(Settings {
+        workload,
+        speech: match (target.target, target.dialect) {
+            (BenchTarget::Nats, _) => Speech::Nats,
+            (BenchTarget::Clique, BenchDialect::Frames) => Speech::Frames,
+            (BenchTarget::Clique, BenchDialect::Extended) => Speech::Extended,
+        },
+        nodes: nodes(target, environment)?,
+        json: target.format == BenchFormat::Json,
+        plot: target.plot.clone(),
+        pids: target.pid.clone(),
+        threads: target.threads.into(),
+        drain: Duration::from_millis(range("--drain-ms", target.drain_ms, 100, 3_600_000)?),
+    })
+}
+
+fn by_window(shape: Shape, flow: &FlowArgs) -> Result<(Workload, &TargetArgs), ConfigError> {
+    let kib = range("--window-kib", flow.window_kib, 1, 1 << 20)?;
+    traffic(shape, Pace::Window { bytes: size(kib) * 1_024 }, &flow.load)
+}
+
+fn traffic(shape: Shape, pace: Pace, load: &LoadArgs) -> Result<(Workload, &TargetArgs), ConfigError> {
+    let size_bytes = size(range("--size-bytes", load.size_bytes, MIN_BYTES as u64, MAX_BYTES as u64)?);
+    let limit = match load.messages {
+        Some(messages) => Limit::Messages(range("--messages", messages, 1, 1 << 35)?),
+        None => {
+            // What is no number of seconds comes out as 0 and is refused with the others.
+            let duration_ms = range("--duration-s, in ms,", (load.duration_s * 1e3) as u64, 1, 86_400_000)?;
+            Limit::Time(Duration::from_millis(duration_ms))
+        }
+    };
+    Ok((Workload::Traffic(Traffic { shape, pace, size_bytes, limit }), &load.target))
+}
+
+fn fleet(args: &FleetArgs) -> Result<Fleet, ConfigError> {
+    let concurrency = size(range("--concurrency", args.concurrency.into(), 1, MAX_CLIENTS)?);
+    Ok(Fleet { clients: clients("--clients", args.clients)?, concurrency, settle: Duration::ZERO })
+}
+
+fn senders(count: u16) -> Result<u16, ConfigError> {
+    range("--senders", count.into(), 1, u64::from(MAX_SENDERS)).map(|_| count)
+}
+
+fn clients(name: &'static str, count: u64) -> Result<usize, ConfigError> {
+    range(name, count, 1, MAX_CLIENTS).map(size)
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn nodes(target: &TargetArgs, environment: &HashMap<String, String>) -> Result<Vec<String>, ConfigError> {
+    // The variable names nodes of a clique; no NATS server listens there.
+    let ours = || environment.get("CLIQUE_NODES").filter(|nodes| !nodes.trim().is_empty()).cloned();
+    let list = target.nodes.clone().unwrap_or_else(|| match target.target {
+        BenchTarget::Clique => ours().unwrap_or_else(|| DEFAULT_NODES.to_owned()),
+        BenchTarget::Nats => DEFAULT_NATS.to_owned(),
+    });
+    let nodes: Vec<String> =
+        list.split(',').map(|node| node.trim().to_owned()).filter(|node| !node.is_empty()).collect();
+    match nodes.iter().find(|node| !node.contains(':')) {
+        Some(node) => Err(ConfigError::BenchNode(node.clone())),
+        None if nodes.is_empty() => Err(ConfigError::BenchNode(list)),
+        None => Ok(nodes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    fn parsed(line: &str, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        let args = Cli::try_parse_from(["bench"].into_iter().chain(line.split_whitespace())).unwrap().bench;
+        bench(&args, &environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn defaults_measure_the_clique_of_up() {
+        let settings = parsed("direct", &[]).unwrap();
+        assert_eq!((settings.nodes.len(), settings.speech, settings.json), (5, Speech::Frames, false));
+        assert_eq!(parsed("direct", &[("CLIQUE_NODES", "a:1,b:2")]).unwrap().nodes, ["a:1", "b:2"]);
+        let nats = parsed("direct --target nats", &[("CLIQUE_NODES", "a:1,b:2")]).unwrap();
+        assert_eq!((nats.nodes, nats.speech), (vec![DEFAULT_NATS.to_owned()], Speech::Nats));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        let text = |line: &str| parsed(line, &[]).unwrap_err().to_string();
+        assert_eq!(text("direct --size-bytes 15"), "--size-bytes is 15, but goes from 16 to 32640");
+        assert_eq!(text("spread --senders 0"), "--senders is 0, but goes from 1 to 4095");
+        assert!(text("latency --duration-s NaN").starts_with("--duration-s, in ms, is 0,"));
+        assert!(text("connect --nodes localhost").contains("localhost is not host:port"));
+        assert!(text("idle --nodes ,").contains("not host:port"));
+    }
+
+    #[test]
+    fn several_senders_share_the_rate() {
+        let settings = parsed("latency --senders 4 --rate-per-s 500 --messages 9", &[]).unwrap();
+        let Workload::Traffic(traffic) = settings.workload else { panic!("no traffic") };
+        assert_eq!(traffic.shape, Shape::Spread { senders: 4 });
+        assert!(matches!(traffic.pace, Pace::Rate { per_s: 500, .. }));
+        assert!(matches!(traffic.limit, Limit::Messages(9)));
+        assert_eq!(settings.workload.name(), "latency");
+    }
+}
