@@ -1,1 +1,278 @@
+use proptest::prelude::*;
 
+use super::*;
+use crate::clique::log::Chunk;
+
+/// What happens in a run: nodes are given by number, modulo how many there are.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A node accepts so many entries at once.
+    Append(usize, u64),
+    /// Something under way from one node to another arrives.
+    Arrive(usize, usize),
+    Link(usize, usize),
+    Cut(usize, usize),
+    Apply(usize),
+}
+
+/// What a peer sends, as far as replicas are concerned.
+#[derive(Debug, Clone)]
+enum Sent {
+    Entries(Origin, Chunk),
+    Holds(Vec<Held>),
+    Wants(Origin, u64),
+    StopsWanting(Origin),
+}
+
+struct Node {
+    replica: Replica,
+    /// What each linked peer wants: the next entry, per origin.
+    feeds: BTreeMap<usize, BTreeMap<Origin, u64>>,
+    /// In the order of application, with what each entry depends on.
+    applied: Vec<(Origin, u64)>,
+}
+
+/// Replicas and the links between them.
+struct Clique {
+    nodes: Vec<Node>,
+    /// Under way, per pair and direction; a link exists where there is an entry.
+    wires: BTreeMap<(usize, usize), VecDeque<Sent>>,
+    /// What every entry depends on, from its own node's mouth.
+    needs: BTreeMap<(Origin, u64), Dependencies>,
+    now_ms: u64,
+}
+
+fn origin(node: usize) -> Origin {
+    Origin { node: u16::try_from(node).unwrap(), incarnation: 1 }
+}
+
+/// Entries of one byte each, which is their number.
+fn chunk(first: u64, count: u64, dependencies: Dependencies) -> Chunk {
+    let bytes: Vec<u8> = (first..first + count).map(|number| number.to_le_bytes()[0]).collect();
+    let needs = if dependencies.is_empty() { Vec::new() } else { vec![(first, dependencies)] };
+    Chunk {
+        first,
+        bytes: bytes.into(),
+        ends: (1..=u32::try_from(count).unwrap()).collect(),
+        dependencies: needs.into(),
+    }
+}
+
+impl Clique {
+    fn new(count: usize) -> Self {
+        let node =
+            |index| Node { replica: Replica::new(origin(index), 1 << 20), feeds: BTreeMap::new(), applied: Vec::new() };
+        Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), needs: BTreeMap::new(), now_ms: 0 }
+    }
+
+    fn take(&mut self, step: &Step) {
+        let count = self.nodes.len();
+        self.now_ms += 1;
+        match *step {
+            Step::Append(node, entries) => self.append(node % count, entries),
+            Step::Arrive(from, to) => self.arrive(from % count, to % count),
+            Step::Link(one, other) => self.link(one % count, other % count),
+            Step::Cut(one, other) => self.cut(one % count, other % count),
+            Step::Apply(node) => self.apply(node % count),
+        }
+        (0..count).for_each(|node| self.send(node));
+    }
+
+    fn append(&mut self, node: usize, entries: u64) {
+        let state = &mut self.nodes[node];
+        let (first, dependencies) = state.replica.next_entry();
+        for number in first..first + entries {
+            let mut needs =
+                state.replica.applied().iter().filter(|(other, _)| *other != origin(node)).collect::<Vec<_>>();
+            needs.retain(|(_, height)| *height > 0);
+            self.needs.insert((origin(node), number), needs);
+        }
+        state.replica.append(chunk(first, entries, dependencies));
+        state.applied.extend((first..first + entries).map(|number| (origin(node), number)));
+    }
+
+    /// A link of a node is known by its peer's number.
+    fn link(&mut self, one: usize, other: usize) {
+        if one == other || self.wires.contains_key(&(one, other)) {
+            return;
+        }
+        for (here, there) in [(one, other), (other, one)] {
+            self.wires.insert((here, there), VecDeque::new());
+        }
+        for (here, there) in [(one, other), (other, one)] {
+            let held: Vec<Held> = self.nodes[here].replica.log().held().collect();
+            self.put(here, there, Sent::Holds(held));
+            let asks = self.nodes[here].replica.link_up(there as LinkId, origin(there), &[]);
+            self.ask(here, asks);
+        }
+    }
+
+    fn cut(&mut self, one: usize, other: usize) {
+        for (here, there) in [(one, other), (other, one)] {
+            if self.wires.remove(&(here, there)).is_some() {
+                self.nodes[here].feeds.remove(&there);
+                let asks = self.nodes[here].replica.link_down(there as LinkId);
+                self.ask(here, asks);
+            }
+        }
+    }
+
+    fn put(&mut self, from: usize, to: usize, sent: Sent) {
+        if let Some(wire) = self.wires.get_mut(&(from, to)) {
+            wire.push_back(sent);
+        }
+    }
+
+    fn ask(&mut self, node: usize, asks: Vec<Ask>) {
+        for ask in asks {
+            let (link, sent) = match ask {
+                Ask::From { link, origin, number } => (link, Sent::Wants(origin, number)),
+                Ask::Stop { link, origin } => (link, Sent::StopsWanting(origin)),
+            };
+            self.put(node, usize::try_from(link).unwrap(), sent);
+        }
+    }
+
+    /// Everything that a node's peers want and it has, and what it holds now.
+    fn send(&mut self, node: usize) {
+        let peers: Vec<usize> = self.wires.keys().filter(|(from, _)| *from == node).map(|(_, to)| *to).collect();
+        for to in peers {
+            let state = &mut self.nodes[node];
+            let mut out = Vec::new();
+            let log = state.replica.log();
+            for (origin, next) in state.feeds.entry(to).or_default() {
+                while let Some(chunk) = log.chunk(*origin, *next) {
+                    let chunk = chunk.from(*next);
+                    *next = chunk.last() + 1;
+                    out.push(Sent::Entries(*origin, chunk));
+                }
+            }
+            let held = state.replica.take_changes(to as LinkId);
+            if !held.is_empty() {
+                out.push(Sent::Holds(held));
+            }
+            out.into_iter().for_each(|sent| self.put(node, to, sent));
+        }
+    }
+
+    fn arrive(&mut self, from: usize, to: usize) {
+        let Some(sent) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return };
+        let state = &mut self.nodes[to];
+        let link = from as LinkId;
+        let asks = match sent {
+            Sent::Entries(origin, chunk) => match state.replica.receive(link, origin, chunk, 1, self.now_ms) {
+                Received::AskAgain => state.replica.ask_again(link, origin),
+                Received::AfterHole { .. } => panic!("nothing was dropped, so there is no hole"),
+                _ => Vec::new(),
+            },
+            Sent::Holds(held) => state.replica.peer_holds(link, &held),
+            Sent::Wants(origin, number) => {
+                state.feeds.entry(from).or_default().insert(origin, number);
+                Vec::new()
+            }
+            Sent::StopsWanting(origin) => {
+                state.feeds.entry(from).or_default().remove(&origin);
+                Vec::new()
+            }
+        };
+        self.ask(to, asks);
+    }
+
+    fn apply(&mut self, node: usize) {
+        while let Some(run) = self.nodes[node].replica.apply_next(self.now_ms, 2) {
+            for number in run.applied.first..run.applied.first + run.applied.count {
+                let held = self.nodes[node].replica.log().entry(run.applied.origin, number);
+                assert_eq!(held.as_deref(), Some(&[number.to_le_bytes()[0]][..]), "the entry itself");
+                self.nodes[node].applied.push((run.applied.origin, number));
+            }
+        }
+    }
+
+    /// Everybody is linked and everything arrives.
+    fn calm_down(&mut self) {
+        let count = self.nodes.len();
+        for one in 0..count {
+            (0..one).for_each(|other| self.link(one, other));
+        }
+        while self.wires.values().any(|wire| !wire.is_empty()) {
+            let pairs: Vec<(usize, usize)> = self.wires.keys().copied().collect();
+            for (from, to) in pairs {
+                self.take(&Step::Arrive(from, to));
+                self.take(&Step::Apply(to));
+            }
+        }
+    }
+
+    /// Each origin without gaps and in order, and each entry after all that its node had applied before it.
+    fn check_order(&self) {
+        for node in &self.nodes {
+            let mut seen = Heights::default();
+            for (origin, number) in &node.applied {
+                assert_eq!(seen.get(*origin) + 1, *number, "one after the other");
+                let needs = &self.needs[&(*origin, *number)];
+                let missing = needs.iter().find(|(other, height)| seen.get(*other) < *height);
+                assert_eq!(missing, None, "{origin}#{number} was applied before what it depends on");
+                seen.raise(*origin, *number);
+            }
+        }
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0..5_usize, 1..4_u64).prop_map(|(node, entries)| Step::Append(node, entries)),
+        12 => (0..5_usize, 0..5_usize).prop_map(|(from, to)| Step::Arrive(from, to)),
+        4 => (0..5_usize, 0..5_usize).prop_map(|(one, other)| Step::Link(one, other)),
+        1 => (0..5_usize, 0..5_usize).prop_map(|(one, other)| Step::Cut(one, other)),
+        4 => (0..5_usize).prop_map(Step::Apply),
+    ];
+    proptest::collection::vec(step, 1..250)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// However links come and go, every replica ends with the same logs, each applied in causal order.
+    #[test]
+    fn replicas_converge_and_apply_in_causal_order(count in 3..6_usize, steps in steps()) {
+        let mut clique = Clique::new(count);
+        for step in &steps {
+            clique.take(step);
+        }
+        clique.calm_down();
+        clique.check_order();
+        let all: usize = clique.needs.len();
+        for node in &clique.nodes {
+            prop_assert_eq!(node.applied.len(), all, "node {} has everything", node.replica.me());
+        }
+    }
+}
+
+#[test]
+fn a_row_of_entries_that_nobody_can_complete_waits_once() {
+    let mut replica = Replica::new(origin(0), 1 << 20);
+    replica.link_up(1, origin(1), &[]);
+    for number in 1..=5 {
+        let gone = vec![(origin(2), number)];
+        replica.receive(1, origin(1), chunk(number, 1, gone), 1, 100);
+    }
+    assert!(replica.apply_next(100 + MAX_CAUSAL_WAIT_MS - 1, u64::MAX).is_none());
+    let mut applied = 0;
+    while replica.apply_next(100 + MAX_CAUSAL_WAIT_MS, u64::MAX).is_some() {
+        applied += 1;
+    }
+    assert_eq!(applied, 5);
+}
+
+#[test]
+fn the_late_rest_of_a_former_request_is_no_hole() {
+    let mut replica = Replica::new(origin(0), 1 << 20);
+    let held = |height| vec![Held { origin: origin(2), first: 1, height }];
+    replica.link_up(1, origin(1), &held(9));
+    assert_eq!(replica.receive(1, origin(2), chunk(5, 5, Vec::new()), 1, 0), Received::Unasked);
+    assert_eq!(replica.receive(1, origin(2), chunk(1, 4, Vec::new()), 1, 0), Received::New);
+    // Said by the peer itself, it is one.
+    replica.peer_holds(1, &[Held { origin: origin(2), first: 7, height: 9 }]);
+    replica.apply_next(0, u64::MAX);
+    assert_eq!(replica.receive(1, origin(2), chunk(7, 3, Vec::new()), 1, 0), Received::AfterHole { lost: 2 });
+}

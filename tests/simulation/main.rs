@@ -15,6 +15,7 @@ mod person;
 mod reading;
 mod scenario;
 mod set;
+mod stories;
 mod themes;
 mod transcript;
 mod wiring;

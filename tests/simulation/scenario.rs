@@ -104,7 +104,7 @@ pub fn run(theme: &Theme, seed: u64, faults: Faults) -> Outcome {
 }
 
 impl World {
-    fn build(&mut self, theme: &Theme) {
+    pub fn build(&mut self, theme: &Theme) {
         let count = self.dice.between(theme.nodes.0, theme.nodes.1);
         let count = u16::try_from(count).unwrap();
         for index in 0..count {
@@ -335,7 +335,7 @@ impl World {
     }
 
     /// All is healed, all nodes are up, everybody reads; then a last word from everybody.
-    fn calm_down(&mut self) {
+    pub fn calm_down(&mut self) {
         note!(self, "everything calms down");
         self.is_quiet = true;
         let nodes: Vec<u16> = self.nodes.iter().map(|node| node.index).collect();

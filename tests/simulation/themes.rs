@@ -10,7 +10,7 @@ use crate::{
 /// Violations shown of a run; all are in its transcript.
 const MAX_SHOWN: usize = 8;
 /// Seeds per theme unless told otherwise.
-const DEFAULT_SEEDS: u64 = 30;
+const DEFAULT_SEEDS: u64 = 80;
 
 const PLAIN_TALK: Theme = Theme { name: "plain_talk", ..PLAIN };
 const CUTS: Theme = Theme { name: "cuts", nodes: (2, 7), cut: 8, ..PLAIN };
@@ -128,6 +128,31 @@ fn roaming() {
 #[test]
 fn everything() {
     check_all(&EVERYTHING);
+}
+
+/// What was wrong, where a seed found it. The schedules have changed since, so each is only one more run; what must not
+/// come back has its own test in `stories` or next to the code.
+const ONCE_FAILED: [(&Theme, u64, &str); 12] = [
+    (&CUTS, 0, "the late rest of a former request was taken for a hole, and 82 messages were given up"),
+    (&PLAIN_TALK, 6, "the wait for what is answered was measured by a clock that jumped"),
+    (&CRASHES, 14, "each of a row of entries waited three seconds for what was gone"),
+    (&EVERYTHING, 2, "a resumed client got again what its new node received only later"),
+    (&CUTS, 1, "what became of messages was lost with the link"),
+    (&CRASHES, 11, "a restarted node took people of its former life for its own"),
+    (&NAMES, 1, "the loser of a conflict took the winner off everybody's list"),
+    (&CUTS, 8, "messages to somebody who had moved were reported as undelivered"),
+    (&ROAMING, 14, "the claim of a node that somebody had left hid that of the one where they are"),
+    (&EVERYTHING, 57, "the same, with a node that had restarted"),
+    (&EVICTION, 1, "who resumed after their messages were dropped was not told"),
+    (&SLOW_READERS, 18, "an output went on after a part of it had been dropped"),
+];
+
+#[test]
+fn seeds_that_once_failed() {
+    for (theme, seed, what) in ONCE_FAILED {
+        let outcome = scenario::run(theme, seed, Faults::default());
+        assert!(outcome.violations.is_empty(), "{what} (seed {seed} of {}): {:?}", theme.name, outcome.violations);
+    }
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! Single stories, told step by step: what a random schedule meets too seldom.
+
+use clique::wire::Dialect;
+
+use crate::{
+    checks,
+    faults::Faults,
+    node::NodeLimits,
+    person::{Person, PersonId, Reading},
+    scenario::{PLAIN, Theme},
+    wiring::Death,
+    world::{Event, World},
+};
+
+const STORY: Theme = Theme { name: "story", nodes: (3, 3), people: (0, 0), slow_links_percent: 0, ..PLAIN };
+
+struct Story(World);
+
+impl Story {
+    fn begin(seed: u64) -> Self {
+        let limits = NodeLimits {
+            max_log_bytes: STORY.max_log_bytes,
+            max_client_bytes: STORY.max_client_bytes,
+            max_link_bytes: 64 * 1024,
+            fault: None,
+        };
+        let mut world = World::new(seed, limits, Faults::default());
+        world.build(&STORY);
+        let mut story = Self(world);
+        story.wait(3_000);
+        story
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let until_ms = self.0.now_ms + ms;
+        self.0.run_until(until_ms);
+    }
+
+    fn meet(&mut self, name: &str, dialect: Dialect, node: u16) -> PersonId {
+        let id = self.0.people.len();
+        self.0.people.push(Person::new(id, name, dialect, Reading::Fast));
+        self.0.connect(id, node);
+        self.wait(300);
+        id
+    }
+
+    /// Says something, and lets it arrive.
+    fn say(&mut self, person: PersonId, to: &str) -> usize {
+        self.0.say(person, to, 0);
+        self.wait(200);
+        self.0.model.said.len() - 1
+    }
+
+    fn crash(&mut self, node: u16) {
+        self.0.crash(node, Death::Killed);
+        // Whoever was there stays away until told otherwise.
+        self.0.people.iter_mut().for_each(|person| person.has_left = true);
+        self.wait(2_000);
+    }
+
+    fn restart(&mut self, node: u16) {
+        let life = self.0.node(node).life;
+        self.0.schedule(0, Event::Restart { node, life });
+        self.wait(3_000);
+    }
+
+    fn return_to(&mut self, person: PersonId, node: u16) {
+        self.0.people[person].has_left = false;
+        self.0.connect(person, node);
+        self.wait(1_000);
+    }
+
+    fn has_read(&self, person: PersonId, message: usize) -> bool {
+        self.0.model.talks.values().any(|talk| talk.person == person && talk.heard.contains(&message))
+    }
+
+    fn end(mut self) {
+        self.0.calm_down();
+        let mut wrong = self.0.model.violations.clone();
+        wrong.extend(checks::at_the_end(&self.0, &STORY));
+        assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), self.0.transcript.text());
+    }
+}
+
+#[test]
+fn who_comes_back_to_a_restarted_node_goes_on_and_gets_what_was_kept() {
+    for dialect in [Dialect::Extended, Dialect::Frames, Dialect::Lines] {
+        let mut story = Story::begin(1);
+        let ann = story.meet("ann", dialect, 0);
+        let bob = story.meet("bob", Dialect::Extended, 1);
+        story.crash(0);
+        let kept = story.say(bob, "ann");
+        let to_all = story.say(bob, "*");
+        story.restart(0);
+        story.return_to(ann, 0);
+        assert!(story.has_read(ann, kept), "{dialect:?}\n{}", story.0.transcript.text());
+        assert_eq!(
+            story.has_read(ann, to_all),
+            dialect == Dialect::Extended,
+            "only who resumes was there all the time"
+        );
+        story.end();
+    }
+}
+
+#[test]
+fn what_became_of_a_message_is_told_though_the_link_broke_as_it_was_on_its_way() {
+    for seed in 0..10 {
+        let mut story = Story::begin(seed);
+        story.meet("ann", Dialect::Lines, 0);
+        let bob = story.meet("bob", Dialect::Extended, 1);
+        for _ in 0..5 {
+            story.0.say(bob, "ann", 0);
+            story.wait(seed + 2);
+            for (cable, _) in story.0.network.of_node(0) {
+                story.0.break_cable(cable);
+            }
+            story.wait(1_500);
+        }
+        story.end();
+    }
+}
