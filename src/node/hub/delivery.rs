@@ -49,6 +49,11 @@ impl Past {
         self.former
     }
 
+    /// The former holder of the name has come back.
+    pub(super) fn end_succession(&mut self) {
+        self.former = None;
+    }
+
     /// Whether an entry is for somebody with this past.
     fn wants(&self, registration: Registration, origin: Origin, number: u64, view: &EntryView<'_>) -> bool {
         let is_formers = matches!(view.message.to, Addressee::Person(_, to) if Some(to) == self.former);

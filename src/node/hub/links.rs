@@ -166,7 +166,7 @@ impl Hub {
         let people: Vec<Person> = hello.people.into_iter().map(|person| Person { node, ..person }).collect();
         for person in &people {
             self.replica.clock().see(person.attached);
-            self.mailboxes.remove(person.name.key());
+            self.is_back(person);
         }
         let lost = self.lost.remove(&node);
         if lost.is_some_and(|lost| lost.is_announced) {
@@ -235,7 +235,7 @@ impl Hub {
                 }
                 for person in joined {
                     self.replica.clock().see(person.attached);
-                    self.mailboxes.remove(person.name.key());
+                    self.is_back(&person);
                     let changes = self.directory.joined(Person { node, ..person });
                     self.people_changed(changes, ports);
                 }

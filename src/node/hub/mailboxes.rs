@@ -37,6 +37,17 @@ impl Hub {
         self.mailboxes.insert(key, Mailbox { registration, received: Arc::new(received) });
     }
 
+    /// Somebody is connected to another node: nothing waits here under that name, and whoever has gone on under it is not
+    /// shown what is sent to this one.
+    pub(super) fn is_back(&mut self, person: &Person) {
+        self.mailboxes.remove(person.name.key());
+        if let Some(client) = self.successors.remove(&person.registration)
+            && let Some(state) = self.clients.get_mut(&client)
+        {
+            state.past.end_succession();
+        }
+    }
+
     /// The people of a node have gone without a goodbye: remembers how far the node is known to have served them.
     ///
     /// Only of those whose clients cannot resume: for the others nobody else may have what waits.
