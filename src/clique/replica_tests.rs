@@ -265,6 +265,18 @@ fn a_row_of_entries_that_nobody_can_complete_waits_once() {
 }
 
 #[test]
+fn what_everybody_has_dropped_to_the_last_entry_is_given_up() {
+    let mut replica = Replica::new(origin(0), 1 << 20);
+    let dropped = [Held { origin: origin(1), first: 13, height: 12 }];
+    replica.link_up(2, origin(2), &[Held { origin: origin(1), first: 11, height: 12 }]);
+    replica.link_up(1, origin(1), &dropped);
+    assert_eq!(replica.give_up(1, &dropped), [], "another still has some of it");
+    replica.link_down(2);
+    assert_eq!(replica.give_up(1, &dropped), [(origin(1), 12)]);
+    assert_eq!((replica.log().height(origin(1)), replica.applied().get(origin(1))), (12, 12));
+}
+
+#[test]
 fn the_late_rest_of_a_former_request_is_no_hole() {
     let mut replica = Replica::new(origin(0), 1 << 20);
     let held = |height| vec![Held { origin: origin(2), first: 1, height }];

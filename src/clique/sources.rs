@@ -83,6 +83,13 @@ impl Sources {
         self.peers.values().any(|peer| peer.held.get(&origin).is_some_and(|(_, height)| *height >= number))
     }
 
+    /// Whether some linked peer still has something of an origin beyond `height`.
+    #[must_use]
+    pub fn anyone_holds_beyond(&self, origin: Origin, height: u64) -> bool {
+        let held = self.peers.values().filter_map(|peer| peer.held.get(&origin));
+        held.copied().any(|(first, theirs)| theirs > height && first <= theirs)
+    }
+
     /// Whether a linked peer other than that of `link` can go on right after `height`.
     #[must_use]
     pub fn other_continues(&self, link: LinkId, origin: Origin, height: u64) -> bool {

@@ -6,7 +6,7 @@ use super::{Hub, Lost, Now, Ports, Timing, TraceStep};
 use crate::{
     chat::{Person, Registration, notice},
     clique::{
-        LinkId, Member, Origin, Received,
+        Held, LinkId, Member, Origin, Received,
         members::{Admission, LinkRefusal, Linked},
     },
     wire::{
@@ -174,12 +174,19 @@ impl Hub {
         }
         let changes = self.directory.node_up(node, people);
         self.people_changed(changes, ports);
-        let asks = self.replica.peer_holds(link, &hello.held);
-        Self::send_asks(asks, ports);
+        self.peer_holds(link, &hello.held, ports);
         let me = self.settings.origin;
         let confirmed = hello.held.iter().find(|held| held.origin == me).map_or(0, |held| held.height);
         self.confirmed(node, confirmed, ports);
         self.learn(&hello.members, ports);
+    }
+
+    fn peer_holds(&mut self, link: LinkId, held: &[Held], ports: &mut impl Ports) {
+        let asks = self.replica.peer_holds(link, held);
+        Self::send_asks(asks, ports);
+        for (origin, lost) in self.replica.give_up(link, held) {
+            self.tell_everyone(&notice::lost_in_cut(origin.node, lost), ports);
+        }
     }
 
     pub(super) fn link_closed(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
@@ -213,8 +220,7 @@ impl Hub {
             PeerFrame::Heartbeat { held, time, outcomes_taken } => {
                 self.owed_outcomes.entry(node).or_default().confirmed(outcomes_taken);
                 self.replica.clock().see(time);
-                let asks = self.replica.peer_holds(link, &held);
-                Self::send_asks(asks, ports);
+                self.peer_holds(link, &held, ports);
                 if let Some(mine) = held.iter().find(|held| held.origin == self.settings.origin) {
                     self.confirmed(node, mine.height, ports);
                 }
