@@ -223,6 +223,23 @@ fn connections_beyond_the_limits_are_refused_and_the_others_served() {
 }
 
 #[test]
+fn strangers_who_only_connect_to_the_other_ports_do_not_take_the_clients_places() {
+    const PLACES: usize = 256;
+    let clique = Clique::new(1).with("CLIQUE_SECRET", "ours").started();
+    for address in [clique.ports(0).grpc(), clique.ports(0).http()] {
+        let mut strangers: Vec<Socket> = (0..PLACES + 200).map(|_| Socket::connect(address)).collect();
+        eventually("those beyond the bound are turned away", || {
+            strangers.retain_mut(Socket::poll);
+            (strangers.len() <= PLACES).then_some(())
+        });
+        assert!(strangers.len() > PLACES / 2, "a few probes and scrapers have their places too");
+        clique.frames(0, "client").expect_silence();
+        drop(strangers);
+    }
+    eventually("places are free again", || clique.ready(0));
+}
+
+#[test]
 fn a_client_that_never_reads_costs_a_bounded_amount_and_hears_in_the_end_what_it_missed() {
     const LOG_MIB: u64 = 8;
     const MESSAGES: u64 = 40_000;
