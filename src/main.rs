@@ -10,7 +10,7 @@ use clique::{
     bench, client,
     config::{self, BenchArgs, ClientArgs, LogSettings, NodeArgs},
     health,
-    node::{Node, world::RealWorld},
+    node::{Node, NodeSettings, world::RealWorld},
     telemetry::{ServiceName, Spans, init_logs},
     up::Up,
 };
@@ -44,6 +44,8 @@ enum Command {
     Health(NodeArgs),
 }
 
+/// Open files of a node that are not for clients: peers, probes, scrapers, and what the process itself needs.
+const RESERVED_FILES: usize = 2_500;
 /// Exit code for settings that cannot be used, and ports that cannot be had.
 const BAD_SETTINGS: u8 = 2;
 
@@ -85,9 +87,9 @@ fn start_logs(log: &LogSettings) -> Result<(), Failure> {
 }
 
 async fn run_node(args: &NodeArgs) -> Result<(), Failure> {
-    let config = config::node(args, &config::environment()).map_err(bad_settings)?;
+    let mut config = config::node(args, &config::environment()).map_err(bad_settings)?;
     start_logs(&config.log)?;
-    raise_open_files();
+    fit_open_files(std::slice::from_mut(&mut config.node));
     let name = format!("clique-node-{}", config.node.index);
     let spans = Spans::new(&config.trace, ServiceName::Default(&name), &name).map_err(bad_settings)?;
     let mut stop = StopSignals::new()?;
@@ -101,9 +103,9 @@ async fn run_node(args: &NodeArgs) -> Result<(), Failure> {
 }
 
 async fn run_up(args: &NodeArgs, nodes: u16) -> Result<(), Failure> {
-    let config = config::up(args, nodes, &config::environment()).map_err(bad_settings)?;
+    let mut config = config::up(args, nodes, &config::environment()).map_err(bad_settings)?;
     start_logs(&config.log)?;
-    raise_open_files();
+    fit_open_files(&mut config.nodes);
     let mut stop = StopSignals::new()?;
     let up = Up::start(config).await.map_err(bad_settings)?;
     println!("{}", up.table());
@@ -158,11 +160,21 @@ async fn check_health(args: &NodeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One connection takes one open file; where the system allows more than its default they are taken.
-fn raise_open_files() {
-    match rlimit::increase_nofile_limit(rlimit::INFINITY) {
-        Ok(limit) => tracing::debug!("{limit} files can be open"),
-        Err(error) => tracing::warn!("the limit of open files cannot be raised: {error}"),
+/// One connection takes one open file. Where the system allows more than its default they are taken; where it allows
+/// fewer than the settings say, clients get what is left, so that they cannot take those that peers need.
+fn fit_open_files(nodes: &mut [NodeSettings]) {
+    let files = match rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        Ok(files) => files,
+        Err(error) => return tracing::warn!("the limit of open files cannot be raised: {error}"),
+    };
+    let share = usize::try_from(files).unwrap_or(usize::MAX) / nodes.len().max(1);
+    let for_clients = share.saturating_sub(RESERVED_FILES).max(share / 2);
+    for node in nodes.iter_mut().filter(|node| node.limits.max_connections > for_clients) {
+        tracing::info!(
+            node = node.index,
+            "at most {for_clients} client connections are taken, because this process can have {files} files open"
+        );
+        node.limits.max_connections = for_clients;
     }
 }
 

@@ -11,6 +11,8 @@ use common::{
     extended::Extended,
     frames::{ECHO_ANSWER, Frames, MESSAGE, REFUSED, REGISTERED, echo, frame, message, register},
     lines::Lines,
+    ports::Ports,
+    process::Process,
     socket::Socket,
 };
 
@@ -220,6 +222,40 @@ fn connections_beyond_the_limits_are_refused_and_the_others_served() {
     drop(open);
     eventually("places are free again", || (clique.metric(0, "clique_clients") == Some(0)).then_some(()));
     clique.frames(0, "before");
+}
+
+#[test]
+fn clients_cannot_take_the_open_files_that_peers_need() {
+    let ports = [Ports::claim(), Ports::claim()];
+    let list = format!("{},{}", ports[0].chat, ports[1].chat);
+    let settings = |index: &str| {
+        [("CLIQUE_PORTS", list.as_str()), ("CLIQUE_INDEX", index)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
+    let poor = Process::spawn_with_files("poor node", 600, &["node"], &settings("0"));
+    poor.wait_for_output("at most 300 client connections are taken, because this process can have 600 files open");
+    eventually("it is up", || get(ports[0].http(), "/live"));
+    let open = connect(ports[0].chat(), 1_000);
+    assert_eq!(open.len(), 300);
+    let _other = Process::spawn("other node", &["node"], &settings("1"));
+    eventually("it has its peer", || (get(ports[0].http(), "/ready")?.1 == "ready: 2 of 2 nodes\n").then_some(()));
+}
+
+#[test]
+fn strangers_who_only_connect_to_the_other_ports_do_not_take_the_clients_places() {
+    const PLACES: usize = 256;
+    let clique = Clique::new(1).with("CLIQUE_SECRET", "ours").started();
+    for address in [clique.ports(0).grpc(), clique.ports(0).http()] {
+        let mut strangers: Vec<Socket> = (0..PLACES + 200).map(|_| Socket::connect(address)).collect();
+        eventually("those beyond the bound are turned away", || {
+            strangers.retain_mut(Socket::poll);
+            (strangers.len() <= PLACES).then_some(())
+        });
+        assert!(strangers.len() > PLACES / 2, "a few probes and scrapers have their places too");
+        clique.frames(0, "client").expect_silence();
+        drop(strangers);
+    }
+    eventually("places are free again", || clique.ready(0));
 }
 
 #[test]

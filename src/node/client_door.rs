@@ -30,7 +30,7 @@ pub async fn serve<W: World>(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!("a connection could not be accepted: {error}");
+                context.warnings.warn(&format!("a connection could not be accepted: {error}"));
                 sleep(PAUSE_AFTER_FAILURE).await;
                 continue;
             }

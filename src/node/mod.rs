@@ -12,12 +12,12 @@
 
 mod client_door;
 mod dialer;
+mod guests;
 pub mod hub;
 mod linked;
 mod metrics;
 mod outbox;
 mod peer_door;
-mod peer_listener;
 mod places;
 mod router;
 mod session;
@@ -38,6 +38,7 @@ use tonic::transport::Server;
 
 use self::{
     dialer::{Dialer, FRAME_BYTES, MAX_MESSAGE_BYTES, WINDOW_BYTES},
+    guests::Guests,
     hub::{Hub, HubSettings},
     metrics::Metrics,
     peer_door::{LinkContext, PeerService},
@@ -66,6 +67,8 @@ const MOVES: Duration = Duration::from_secs(1);
 /// The part of the drain time that is kept for goodbyes.
 const GOODBYES: Duration = Duration::from_millis(1_500);
 
+/// A connection to the gRPC port on which nobody has proved the secret by then is closed.
+const MAX_UNPROVED: Duration = Duration::from_secs(10);
 /// How long a door of a node that stops waits for its connections, links among them, to come to their end.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -192,7 +195,7 @@ impl Node {
         let service = PeerServer::new(PeerService { context, tasks: self.tasks.clone() })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let incoming = peer_listener::incoming::<W>(listener);
+        let incoming = Guests::<W>::new(listener, MAX_UNPROVED).into_stream();
         let server = Server::builder()
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)

@@ -24,11 +24,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    guests::Guest,
     hub::FromLink,
     linked::LinkedNodes,
     metrics::Metrics,
     outbox::LinkOutbox,
-    peer_listener::PeerConnection,
     router::{Opening, RouterHandle},
     settings::NodeSettings,
     warnings::Warnings,
@@ -324,7 +324,7 @@ impl Peer for PeerService {
     type LinkStream = FrameStream;
 
     async fn link(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<FrameStream>, Status> {
-        let connection = request.extensions().get::<PeerConnection>().cloned();
+        let connection = request.extensions().get::<Guest>().cloned();
         let address = connection.as_ref().map(|connection| connection.address);
         if !self.context.secret.is_set() && !address.is_some_and(is_loopback) {
             self.context.metrics.count_refused_peer();

@@ -1,6 +1,6 @@
 //! The HTTP door: liveness, readiness, metrics.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Router as Routes, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse,
@@ -8,7 +8,7 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{metrics::Metrics, router::RouterHandle, world::World};
+use super::{guests::Guests, metrics::Metrics, router::RouterHandle, world::World};
 
 #[derive(Clone)]
 struct Web {
@@ -17,29 +17,8 @@ struct Web {
     draining: CancellationToken,
 }
 
-/// Pause after the system refuses a connection.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
-
-/// A listener of any world, for the HTTP library.
-struct Listener<W: World>(W::Listener);
-
-impl<W: World> axum::serve::Listener for Listener<W> {
-    type Io = W::Stream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (W::Stream, SocketAddr) {
-        loop {
-            match W::accept(&mut self.0).await {
-                Ok(accepted) => return accepted,
-                Err(_) => tokio::time::sleep(PAUSE_AFTER_FAILURE).await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        W::local_address(&self.0)
-    }
-}
+/// How long a connection is kept. Scrapers that keep theirs open connect again.
+const MAX_STAY: Duration = Duration::from_secs(60);
 
 /// Serves until cancelled.
 ///
@@ -57,7 +36,7 @@ pub async fn serve<W: World>(
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
         .with_state(Web { router, metrics, draining });
-    axum::serve(Listener::<W>(listener), routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(Guests::<W>::new(listener, MAX_STAY), routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// Ready: the router answers and people are let in.

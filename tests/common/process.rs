@@ -43,11 +43,27 @@ pub fn command(arguments: &[&str], settings: &[(String, String)]) -> Command {
 
 impl Process {
     pub fn spawn(label: &str, arguments: &[&str], settings: &[(String, String)]) -> Self {
-        let mut child = command(arguments, settings)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program can be started");
+        Self::of(label, command(arguments, settings))
+    }
+
+    /// One that is not allowed more than so many open files.
+    pub fn spawn_with_files(label: &str, files: u32, arguments: &[&str], settings: &[(String, String)]) -> Self {
+        let command = command(arguments, settings);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).stdin(Stdio::null());
+        shell.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        Self::of(label, shell)
+    }
+
+    fn of(label: &str, mut command: Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
         let output: [Arc<Mutex<String>>; 2] = Default::default();
         let readers =
             vec![collect(child.stdout.take().unwrap(), &output[0]), collect(child.stderr.take().unwrap(), &output[1])];
