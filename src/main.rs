@@ -136,7 +136,8 @@ async fn run_bench(args: &BenchArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(BAD_SETTINGS, &error.into()),
     };
-    raise_open_files();
+    // As many connections as the system allows.
+    fit_open_files(&mut []);
     let (is_json, plot) = (settings.json, settings.plot.clone());
     let measured = async {
         let report = bench::run(settings).await?;
