@@ -25,6 +25,7 @@ fn an_unfinished_last_line_is_not_sent_and_its_sender_is_told() {
     alice.socket.half_close();
     assert_eq!(alice.rest(), ["* not sent: what came last has no end; finish each line with Enter"]);
     assert_eq!(bob.line(), "alice: whole");
+    clique.wait_people(1);
     bob.say("/who");
     assert_eq!(bob.line(), "* 1 person here:", "nothing else came");
 }
