@@ -212,21 +212,17 @@ impl Replica {
         if news { self.plan() } else { Vec::new() }
     }
 
-    /// Gives up on what a peer that was asked for it has dropped to its last entry, if nobody within reach has any of it.
-    /// Returns of which origins how many entries are lost. (If something is left, it comes, and shows the hole itself.)
-    pub fn give_up(&mut self, link: LinkId, held: &[Held]) -> Vec<(Origin, u64)> {
+    /// Gives up on what the peer that was asked for it has dropped to the last entry, if nobody within reach has any of
+    /// it. Returns of which origins how many entries are lost. (If something is left, it comes, and shows the hole itself.)
+    pub fn give_up(&mut self) -> Vec<(Origin, u64)> {
         let mut lost = Vec::new();
-        for Held { origin, first, height } in held {
-            let mine = self.log.height(*origin);
-            let is_empty = first > height && *height > mine;
-            if is_empty
-                && self.sources.is_asked(link, *origin)
-                && self.log.applied(*origin) == mine
-                && !self.sources.anyone_holds_beyond(*origin, mine)
-            {
-                lost.push((*origin, self.log.skip_to(*origin, *first)));
-                self.applied.raise(*origin, first - 1);
-                self.note_change(*origin);
+        for Held { origin, first, height } in self.sources.asked_in_vain() {
+            let mine = self.log.height(origin);
+            let is_wanted = height > mine && self.log.applied(origin) == mine;
+            if is_wanted && !self.sources.anyone_holds_beyond(origin, mine) {
+                lost.push((origin, self.log.skip_to(origin, first)));
+                self.applied.raise(origin, first - 1);
+                self.note_change(origin);
             }
         }
         lost

@@ -270,9 +270,9 @@ fn what_everybody_has_dropped_to_the_last_entry_is_given_up() {
     let dropped = [Held { origin: origin(1), first: 13, height: 12 }];
     replica.link_up(2, origin(2), &[Held { origin: origin(1), first: 11, height: 12 }]);
     replica.link_up(1, origin(1), &dropped);
-    assert_eq!(replica.give_up(1, &dropped), [], "another still has some of it");
+    assert_eq!(replica.give_up(), [], "another still has some of it");
     replica.link_down(2);
-    assert_eq!(replica.give_up(1, &dropped), [(origin(1), 12)]);
+    assert_eq!(replica.give_up(), [(origin(1), 12)]);
     assert_eq!((replica.log().height(origin(1)), replica.applied().get(origin(1))), (12, 12));
 }
 

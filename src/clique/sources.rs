@@ -83,6 +83,17 @@ impl Sources {
         self.peers.values().any(|peer| peer.held.get(&origin).is_some_and(|(_, height)| *height >= number))
     }
 
+    /// What those who are asked hold, where they have dropped all of it. They say so on the link on which the entries
+    /// would come, after all that did come.
+    #[must_use]
+    pub fn asked_in_vain(&self) -> Vec<Held> {
+        let asked = self.asked.iter().filter_map(|(origin, link)| {
+            let (first, height) = *self.peers.get(link)?.held.get(origin)?;
+            Some(Held { origin: *origin, first, height })
+        });
+        asked.filter(|held| held.first > held.height).collect()
+    }
+
     /// Whether some linked peer still has something of an origin beyond `height`.
     #[must_use]
     pub fn anyone_holds_beyond(&self, origin: Origin, height: u64) -> bool {

@@ -184,7 +184,7 @@ impl Hub {
     fn peer_holds(&mut self, link: LinkId, held: &[Held], ports: &mut impl Ports) {
         let asks = self.replica.peer_holds(link, held);
         Self::send_asks(asks, ports);
-        for (origin, lost) in self.replica.give_up(link, held) {
+        for (origin, lost) in self.replica.give_up() {
             self.tell_everyone(&notice::lost_in_cut(origin.node, lost), ports);
         }
     }
