@@ -269,7 +269,7 @@ impl<W: World> Router<W> {
 
 fn status(hub: &Hub) -> Status {
     Status {
-        nodes_reachable: hub.members().reachable_count(),
+        nodes_reachable: hub.directory().reachable_count(),
         nodes_known: hub.members().known_count(),
         clients: hub.client_count(),
         people: hub.directory().present_count(),

@@ -104,6 +104,14 @@ impl Directory {
         if open.awaiting.is_empty() { self.settle_ballot(ballot, true) } else { None }
     }
 
+    /// The open ballots to which a node has not answered yet.
+    pub fn awaited_from(&self, node: u16) -> impl Iterator<Item = (u64, &Person)> {
+        self.ballots
+            .iter()
+            .filter(move |(_, open)| open.awaiting.contains(&node))
+            .map(|(ballot, open)| (*ballot, &open.person))
+    }
+
     /// The key of the name that a ballot is about.
     #[must_use]
     pub fn balloted_key(&self, ballot: u64) -> Option<Arc<str>> {

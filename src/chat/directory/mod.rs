@@ -177,6 +177,12 @@ impl Directory {
         self.reachable.contains(&node)
     }
 
+    /// How many nodes can be reached, and have said who is connected to them; this one included.
+    #[must_use]
+    pub fn reachable_count(&self) -> usize {
+        self.reachable.len()
+    }
+
     /// Everybody connected to one node.
     pub fn people_on(&self, node: u16) -> impl Iterator<Item = &Person> {
         self.people.values().filter(move |person| person.node == node)

@@ -108,11 +108,11 @@ impl Hub {
                 if self.links.get(&former).is_some_and(|former| former.origin != origin) {
                     self.keep_mailboxes(node, former);
                     self.unconfirm(node);
+                    // A former life does not vote any more.
+                    let settled = self.directory.abstains(node);
+                    self.settle(settled, now, ports);
                 }
                 self.drop_link(former, ports);
-                // Votes that were asked for on the former link will not come.
-                let settled = self.directory.abstains(node);
-                self.settle(settled, now, ports);
                 ports.close_link(former, "another link to the same node has taken its place");
             }
             Admission::Take { instead_of: None } => {}
@@ -140,6 +140,10 @@ impl Hub {
             ..self.hello()
         };
         ports.to_link(link, PeerFrame::Hello(Box::new(state)));
+        // Votes that were asked for on a former link do not come on this one.
+        for (ballot, person) in self.directory.awaited_from(node) {
+            ports.to_link(link, PeerFrame::Reserve { ballot, person: person.clone() });
+        }
         // A node's former lives send nothing any more.
         self.outcomes_taken.retain(|other, _| other.node != node || *other == origin);
         for (batch, outcomes) in self.owed_outcomes.entry(node).or_default().unconfirmed(origin) {
