@@ -3,6 +3,7 @@
 //! The node never speaks first: the first byte says which dialect it is. While a client's output is over its bound
 //! nothing more is read from it, so that one who does not read cannot make the node work.
 
+mod clock;
 mod parse;
 
 use std::{
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::parse::Parser;
+use self::{clock::Clock, parse::Parser};
 use super::{
     hub::{ClientId, FromClient, Mark},
     metrics::Metrics,
@@ -310,49 +311,6 @@ struct Taken {
     came_whole: bool,
     /// There is a bound to what is taken before the answers.
     may_be_more: bool,
-}
-
-/// When a connection was heard of last, and how long that may be ago.
-struct Clock {
-    limits: Limits,
-    heard: Instant,
-    is_half_closed: bool,
-    is_closing: bool,
-}
-
-impl Clock {
-    fn new(limits: Limits) -> Self {
-        Self { limits, heard: Instant::now(), is_half_closed: false, is_closing: false }
-    }
-
-    /// From now on the time to write the rest runs.
-    fn begin_closing(&mut self) {
-        if !std::mem::replace(&mut self.is_closing, true) {
-            self.heard = Instant::now();
-        }
-    }
-
-    fn deadline(&self, is_slow: bool) -> Instant {
-        self.heard
-            + if self.is_closing {
-                CLOSING_TIMEOUT
-            } else if is_slow {
-                Duration::from_millis(self.limits.handshake_ms)
-            } else {
-                Duration::from_millis(self.limits.idle_ms)
-            }
-    }
-
-    /// What to tell a client whose time is over; nothing to one that is going anyway.
-    fn end(&self, is_slow: bool) -> Option<End> {
-        if self.is_closing {
-            None
-        } else if is_slow {
-            Some(End::TooSlow(self.limits.handshake_ms))
-        } else {
-            Some(End::Idle(self.limits.idle_ms))
-        }
-    }
 }
 
 /// What is being written now.
