@@ -44,6 +44,8 @@ use crate::{
 
 /// A peer that has not proved itself and said hello by then is turned away.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A peer that closes the stream where its proof is due for so many times has another secret.
+const TELLING_DISBELIEF: u32 = 4;
 /// How long a link that is being closed may take for its last frames.
 const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a link of a node that stops may take for its last frames.
@@ -89,6 +91,8 @@ pub struct LinkContext {
     pub stop: CancellationToken,
     /// The latest life of each node, by its incarnation.
     latest: Arc<Mutex<BTreeMap<u16, u64>>>,
+    /// How often each peer that was dialled closed the stream where its proof was due.
+    disbelief: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
 impl LinkContext {
@@ -110,6 +114,7 @@ impl LinkContext {
             warnings: Warnings::default(),
             stop,
             latest: Arc::default(),
+            disbelief: Arc::default(),
         }
     }
 
@@ -353,11 +358,22 @@ impl LinkContext {
     /// What a person must mend is a warning; a link that ended is told by the router's notices already.
     pub fn log_end(&self, peer: &str, error: &LinkError) {
         match error {
+            LinkError::NotBelieved if !self.is_repeated_disbelief(peer) => {
+                tracing::debug!(peer, "link ended: {error}");
+            }
             LinkError::Handshake(_) | LinkError::NotBelieved | LinkError::Refused(_) => {
                 self.warnings.warn(&format!("no link with the peer at {peer}: {error}"));
             }
             _ => tracing::debug!(peer, "link ended: {error}"),
         }
+    }
+
+    /// A peer that ends in the middle of a handshake looks the same, but does not do so again and again.
+    fn is_repeated_disbelief(&self, peer: &str) -> bool {
+        let mut disbelief = self.disbelief.lock();
+        let count = disbelief.entry(peer.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        *count >= TELLING_DISBELIEF
     }
 }
 
