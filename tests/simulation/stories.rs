@@ -120,3 +120,18 @@ fn what_became_of_a_message_is_told_though_the_link_broke_as_it_was_on_its_way()
         story.end();
     }
 }
+
+#[test]
+fn what_waited_for_a_dead_connection_is_not_undelivered_once_its_person_goes_on_elsewhere() {
+    let mut story = Story::begin(1);
+    let ann = story.meet("ann", Dialect::Extended, 0);
+    let bob = story.meet("bob", Dialect::Extended, 1);
+    // Nothing is read any more; what does not fit between the two waits at the node.
+    let dead = story.0.people[ann].connection.unwrap();
+    story.0.connections.get_mut(&dead).unwrap().socket_room = 0;
+    let waiting = story.say(bob, "ann");
+    story.return_to(ann, 2);
+    story.0.hang_up(dead);
+    assert!(story.has_read(ann, waiting), "{}", story.0.transcript.text());
+    story.end();
+}
