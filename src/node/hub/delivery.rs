@@ -32,10 +32,11 @@ pub(super) enum Cursor {
 /// to this node only later.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Past {
-    /// Entries that they have had, or that the node they were on is known to have had.
+    /// Entries that they have had.
     received: Arc<Heights>,
-    /// A former holder of their name, on a node that went away without a goodbye: that one's messages are theirs.
-    former: Option<Registration>,
+    /// A former holder of their name, on a node that went away without a goodbye: that one's messages are theirs, but
+    /// for what that node is known to have had.
+    former: Option<(Registration, Arc<Heights>)>,
     /// Before this position they are shown what they have missed; from there on what is new.
     replay_until: u64,
     /// It is still to be said that what follows is not live.
@@ -46,7 +47,7 @@ pub(super) struct Past {
 
 impl Past {
     pub(super) fn former(&self) -> Option<Registration> {
-        self.former
+        self.former.as_ref().map(|(registration, _)| *registration)
     }
 
     /// The former holder of the name has come back.
@@ -56,8 +57,20 @@ impl Past {
 
     /// Whether an entry is for somebody with this past.
     fn wants(&self, registration: Registration, origin: Origin, number: u64, view: &EntryView<'_>) -> bool {
-        let is_formers = matches!(view.message.to, Addressee::Person(_, to) if Some(to) == self.former);
-        (is_formers || is_for(registration, view)) && number > self.received.get(origin)
+        let is_theirs = self.is_formers(&view.message) || is_for(registration, view);
+        is_theirs && !self.has_had(origin, number, &view.message)
+    }
+
+    fn is_formers(&self, message: &Message<'_>) -> bool {
+        matches!(message.to, Addressee::Person(_, to) if Some(to) == self.former())
+    }
+
+    fn has_had(&self, origin: Origin, number: u64, message: &Message<'_>) -> bool {
+        let heights = match &self.former {
+            Some((_, received)) if self.is_formers(message) => received,
+            _ => &self.received,
+        };
+        number <= heights.get(origin)
     }
 }
 
@@ -124,8 +137,8 @@ impl Hub {
         ports: &mut impl Ports,
     ) {
         let Some(state) = self.clients.get_mut(&client) else { return };
-        let (origin, number, _) = rendered.identity();
-        if !matches!(state.cursor, Cursor::Live) || number <= state.past.received.get(origin) {
+        let (origin, number, message) = rendered.identity();
+        if !matches!(state.cursor, Cursor::Live) || state.past.has_had(origin, number, message) {
             return;
         }
         if !ports.client_has_room(client) {
@@ -147,24 +160,25 @@ impl Hub {
     pub(super) fn place_cursor(&mut self, client: ClientId, person: &Person, resume: Option<Resume>, is_resumed: bool) {
         let end = self.replica.log().next_position();
         let received = resume.map(|resume| Arc::new(resume.received)).unwrap_or_default();
-        let past = if is_resumed {
+        let (past, had) = if is_resumed {
             let dropped = self.dropped_since(&received);
-            Past { received, replay_until: end, dropped, ..Past::default() }
+            (Past { received: received.clone(), replay_until: end, dropped, ..Past::default() }, received)
         } else if let Some(mailbox) = self.mailboxes.remove(person.name.key())
             && mailbox.registration != person.registration
         {
-            let Mailbox { registration: former, received } = mailbox;
-            self.successors.insert(former, client);
-            let dropped = self.dropped_since(&received);
-            Past { received, former: Some(former), replay_until: end, is_unannounced: true, dropped }
+            let Mailbox { registration, received: had } = mailbox;
+            self.successors.insert(registration, client);
+            let dropped = self.dropped_since(&had);
+            let former = Some((registration, had.clone()));
+            (Past { received, former, replay_until: end, is_unannounced: true, dropped }, had)
         } else {
             // Nothing is to be shown again. But this node may get some of what they have had only now.
-            Past { received, ..Past::default() }
+            (Past { received: received.clone(), ..Past::default() }, received)
         };
         if let Some(state) = self.clients.get_mut(&client) {
             if past.replay_until > 0 || past.dropped > 0 {
                 self.replaying.insert(client);
-                state.cursor = Cursor::At { position: self.replica.log().position_beyond(&past.received) };
+                state.cursor = Cursor::At { position: self.replica.log().position_beyond(&had) };
             }
             state.past = past;
         }
