@@ -44,7 +44,7 @@ pub struct Message<'a> {
 /// The sign for everyone.
 pub const EVERYONE: &str = "*";
 
-/// Longest frame body, in bytes (the length field is a positive `i16`).
+/// Longest body of an original frame, in bytes (the length field is a positive `i16`); it bounds every message.
 pub const MAX_BODY_BYTES: usize = 32_767;
 
 impl<'a> Addressee<'a> {

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Endpoint;
 
 use super::{
-    peer_door::{LinkContext, LinkError, Wire, run_link},
+    peer_door::{LinkContext, LinkError, MAX_FRAMES_IN_FLIGHT, Wire, run_link},
     world::World,
 };
 use crate::{clique::Member, wire::proto::generated::peer_client::PeerClient};
@@ -33,8 +33,6 @@ const SHORT_LIFE: Duration = Duration::from_secs(1);
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause before jitter, so that none is longer than 2 s.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// Frames that wait between a link's task and the gRPC layer.
-const MAX_FRAMES_IN_FLIGHT: usize = 64;
 /// HTTP/2 windows and frames, in bytes. At 64 KiB windows or 16 KiB frames the throughput is halved.
 pub const WINDOW_BYTES: u32 = 4 << 20;
 pub const FRAME_BYTES: u32 = 128 << 10;

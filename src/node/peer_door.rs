@@ -53,7 +53,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest reason of a peer's that is logged.
 const MAX_REASON_CHARS: usize = 200;
 /// Frames that wait between a link's task and the gRPC layer.
-const MAX_FRAMES_IN_FLIGHT: usize = 64;
+pub const MAX_FRAMES_IN_FLIGHT: usize = 64;
 
 /// Why a link ended before or after it was taken up.
 #[derive(Debug, thiserror::Error)]

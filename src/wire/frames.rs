@@ -9,10 +9,10 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
+pub use crate::chat::message::MAX_BODY_BYTES;
+
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 6;
-/// Longest body of an original frame, in bytes.
-pub const MAX_BODY_BYTES: usize = i16::MAX as usize;
 /// Longest body of an extended frame, in bytes.
 pub const MAX_EXTENDED_BODY_BYTES: usize = u16::MAX as usize;
 

@@ -77,15 +77,16 @@ impl World {
         self.wake(node);
     }
 
+    /// Everybody connected to the present life of a node.
+    fn clients_of(&mut self, node: u16) -> Vec<(u64, ConnectionId)> {
+        let life = self.node(node).life;
+        let here = self.by_client.range((node, life, 0)..=(node, life, u64::MAX));
+        here.map(|((_, _, client), connection)| (*client, *connection)).collect()
+    }
+
     /// Tells the model who has been given a name in this turn.
     pub fn admit_people(&mut self, node: u16) {
-        let life = self.node(node).life;
-        let here: Vec<(u64, ConnectionId)> = self
-            .by_client
-            .range((node, life, 0)..=(node, life, u64::MAX))
-            .map(|((_, _, client), connection)| (*client, *connection))
-            .collect();
-        for (client, connection) in here {
+        for (client, connection) in self.clients_of(node) {
             let hub = &self.nodes[usize::from(node)].hub;
             let Some(registration) = hub.registration(client) else { continue };
             if self.model.talks[&connection].registration.is_some() {
@@ -295,13 +296,7 @@ impl World {
 
     /// A stopping process writes what it still can, whatever the reader's pace: the system keeps it for them.
     pub fn write_last(&mut self, node: u16) {
-        let life = self.node(node).life;
-        let here: Vec<(u64, ConnectionId)> = self
-            .by_client
-            .range((node, life, 0)..=(node, life, u64::MAX))
-            .map(|((_, _, client), connection)| (*client, *connection))
-            .collect();
-        for (client, connection) in here {
+        for (client, connection) in self.clients_of(node) {
             let Some(out) = self.node(node).ports.clients.remove(&client) else { continue };
             let Some(open) = self.connections.get_mut(&connection) else { continue };
             open.socket.extend_from_slice(&out.writing[out.written..]);
