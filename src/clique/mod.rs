@@ -10,6 +10,7 @@
 //! Pure: no async, sockets, clocks, disks, locks, tracing or random sources; what an entry says is opaque here.
 //! Time comes in as an argument, so a clique of five replays from a seed in milliseconds.
 
+pub mod chain;
 pub mod handshake;
 pub mod heights;
 pub mod log;
@@ -18,6 +19,7 @@ pub mod replica;
 pub mod sources;
 pub mod time;
 
+pub use chain::Chain;
 pub use handshake::{Handshake, HandshakeError, Secret};
 pub use heights::{Heights, Held};
 pub use log::{Chunk, Log};

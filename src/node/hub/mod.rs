@@ -23,6 +23,7 @@ mod ports;
 mod receipts;
 mod registering;
 mod reports;
+mod storage;
 mod voice;
 
 use std::{
@@ -44,6 +45,7 @@ pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
     ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span},
+    storage::{FromStore, Recovered, ToStore},
 };
 use crate::{
     chat::{Directory, Registration, directory::Change},

@@ -1,0 +1,167 @@
+//! The running hash of one origin's log, by which two nodes tell whether they hold the same entries.
+//!
+//! Entries are hashed in *segments* of [`SEGMENT_ENTRIES`], so that a piece can be checked, cut off or repaired by itself, and so
+//! that the work is done on long runs of bytes. The hash at entry *n* is BLAKE3 of the hash at the last segment boundary
+//! before *n*, then the bytes of the entries from there to *n*. It depends on the entries alone, not on how they came.
+
+use std::collections::BTreeMap;
+
+use super::Chunk;
+
+/// Entries in a segment: the unit of comparison, repair and retention.
+pub const SEGMENT_ENTRIES: u64 = 256;
+
+/// A BLAKE3 hash.
+pub type Hash = [u8; 32];
+
+/// The hash of a log of which nothing has been hashed.
+pub const EMPTY: Hash = [0; 32];
+
+/// The last segment boundary at or before an entry: 0, 256, 512 …
+#[must_use]
+pub fn boundary_before(number: u64) -> u64 {
+    number - number % SEGMENT_ENTRIES
+}
+
+/// The running hash of a log, as far as it was fed.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// The last entry that was hashed.
+    height: u64,
+    /// Of what follows the last boundary, the hash at that boundary included.
+    open: blake3::Hasher,
+    /// By the number of the last entry of each complete segment; and where the log begins.
+    boundaries: BTreeMap<u64, Hash>,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::from_boundary(0, EMPTY)
+    }
+}
+
+impl Chain {
+    /// Goes on after a boundary.
+    #[must_use]
+    pub fn from_boundary(boundary: u64, hash: Hash) -> Self {
+        Self { height: boundary, open: begin(&hash), boundaries: BTreeMap::from([(boundary, hash)]) }
+    }
+
+    /// The last entry that was hashed.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// Takes the entries of a chunk that follow the height. Nothing if the chunk leaves a gap.
+    pub fn push(&mut self, chunk: &Chunk) {
+        let last = chunk.last();
+        while self.height < last && chunk.first <= self.height + 1 {
+            let to = last.min(boundary_before(self.height) + SEGMENT_ENTRIES);
+            self.open.update(&chunk.slice(self.height + 1, to));
+            self.height = to;
+            if to % SEGMENT_ENTRIES == 0 {
+                let hash = self.hash();
+                self.boundaries.insert(to, hash);
+                self.open = begin(&hash);
+            }
+        }
+    }
+
+    /// The hash at the height.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        if self.height % SEGMENT_ENTRIES == 0
+            && let Some(hash) = self.boundaries.get(&self.height)
+        {
+            return *hash;
+        }
+        *self.open.finalize().as_bytes()
+    }
+
+    /// The hash at an entry: at the height, or at a boundary that is remembered.
+    #[must_use]
+    pub fn hash_at(&self, number: u64) -> Option<Hash> {
+        if number == self.height {
+            return Some(self.hash());
+        }
+        self.boundaries.get(&number).copied()
+    }
+
+    /// The boundaries that are remembered, with their hashes, in order.
+    pub fn boundaries(&self) -> impl Iterator<Item = (u64, Hash)> + '_ {
+        self.boundaries.iter().map(|(number, hash)| (*number, *hash))
+    }
+
+    /// Forgets the boundaries before one.
+    pub fn forget_before(&mut self, boundary: u64) {
+        self.boundaries = self.boundaries.split_off(&boundary);
+    }
+}
+
+fn begin(hash: &Hash) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(hash);
+    hasher
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Entries `first..` of a log whose entry n is n % 7 + 1 bytes of n.
+    fn chunk(first: u64, count: u64) -> Chunk {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for number in first..first + count {
+            bytes.extend(std::iter::repeat_n(number.to_le_bytes()[0], usize::try_from(number % 7 + 1).unwrap()));
+            ends.push(u32::try_from(bytes.len()).unwrap());
+        }
+        Chunk { first, bytes: Bytes::from(bytes), ends: ends.into(), dependencies: [].into() }
+    }
+
+    proptest! {
+        #[test]
+        fn the_hash_depends_on_the_entries_alone(counts in proptest::collection::vec(1..700_u64, 1..8), overlap in 0..50_u64) {
+            let (mut pieces, mut whole) = (Chain::default(), Chain::default());
+            let mut next = 1;
+            for count in counts {
+                let first = next.max(overlap + 1) - overlap;
+                pieces.push(&chunk(first, count + (next - first)));
+                next += count;
+            }
+            whole.push(&chunk(1, next - 1));
+            prop_assert_eq!(pieces.height(), next - 1);
+            prop_assert_eq!(pieces.hash(), whole.hash());
+            prop_assert!(pieces.boundaries().eq(whole.boundaries()));
+        }
+
+        #[test]
+        fn a_log_that_goes_on_after_a_boundary_has_the_same_hash(count in 1..2_000_u64) {
+            let mut whole = Chain::default();
+            whole.push(&chunk(1, count));
+            let boundary = boundary_before(count);
+            let mut rest = Chain::from_boundary(boundary, whole.hash_at(boundary).unwrap());
+            if boundary < count {
+                rest.push(&chunk(boundary + 1, count - boundary));
+            }
+            prop_assert_eq!(rest.hash(), whole.hash());
+        }
+    }
+
+    #[test]
+    fn another_entry_gives_another_hash_and_a_gap_is_not_taken() {
+        let (mut one, mut other) = (Chain::default(), Chain::default());
+        one.push(&chunk(1, 10));
+        let mut changed = chunk(1, 10);
+        let mut bytes = changed.bytes.to_vec();
+        bytes[3] ^= 1;
+        changed.bytes = bytes.into();
+        other.push(&changed);
+        assert_ne!(one.hash(), other.hash());
+        one.push(&chunk(12, 5));
+        assert_eq!(one.height(), 10);
+    }
+}
