@@ -10,10 +10,12 @@ pub mod ledger;
 pub mod message;
 pub mod name;
 pub mod notice;
+pub mod passphrase;
 
 pub use change::{EntryId, StateChange};
 pub use command::Command;
 pub use directory::{Directory, Person};
 pub use ledger::Ledger;
 pub use message::{Addressee, Message, Registration, Trace};
+pub use passphrase::Passphrase;
 pub use name::{Name, NameError, SERVICE_NAME};
