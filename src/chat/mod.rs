@@ -17,5 +17,5 @@ pub use command::Command;
 pub use directory::{Directory, Person};
 pub use ledger::Ledger;
 pub use message::{Addressee, Message, Registration, Trace};
-pub use passphrase::Passphrase;
 pub use name::{Name, NameError, SERVICE_NAME};
+pub use passphrase::Passphrase;

@@ -23,6 +23,7 @@ mod router;
 mod session;
 pub mod settings;
 mod spans;
+mod vault;
 mod warnings;
 mod web_door;
 pub mod world;
@@ -132,6 +133,8 @@ impl Node {
             chat_port: chat_address.port(),
             expected_nodes: settings.expected_nodes,
             max_log_bytes: settings.max_log_bytes,
+            history_shown: settings.history_shown,
+            has_store: false,
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
         });

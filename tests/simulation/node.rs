@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use clique::{
+    chat::Passphrase,
     clique::{LinkId, Member, Origin},
-    node::hub::{ClientId, Hub, HubSettings, Mark, Now, Ports, Timing, TraceStep},
+    node::hub::{ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Timing, ToStore, TraceStep, Verdict},
     wire::peer::PeerFrame,
 };
 
@@ -43,6 +44,8 @@ pub struct SimPorts {
     pub clients: BTreeMap<ClientId, ClientOut>,
     pub links: BTreeMap<LinkId, LinkOut>,
     pub dials: Vec<Member>,
+    /// Answers about passphrases, for the next turn.
+    pub vault: Vec<(ClientId, FromClient)>,
     pub touched: BTreeSet<ClientId>,
     pub max_client_bytes: usize,
     pub max_link_bytes: usize,
@@ -156,6 +159,18 @@ impl Ports for SimPorts {
         }
     }
 
+    fn to_store(&mut self, _: ToStore) {}
+
+    /// The work is not what is tested here: the hash is the passphrase.
+    fn hash_passphrase(&mut self, client: ClientId, passphrase: Passphrase) {
+        self.vault.push((client, FromClient::Hashed(Some(passphrase.reveal().to_owned()))));
+    }
+
+    fn check_passphrase(&mut self, client: ClientId, _: &str, passphrase: Passphrase, hash: &str) {
+        let verdict = if passphrase.reveal() == hash { Verdict::Right } else { Verdict::Wrong };
+        self.vault.push((client, FromClient::Checked(verdict)));
+    }
+
     fn dial(&mut self, member: &Member) {
         self.dials.push(member.clone());
     }
@@ -256,6 +271,8 @@ fn hub(index: u16, count: usize, max_log_bytes: usize, life: u64, unix_ms: u64) 
         chat_port: 4_000 + index,
         expected_nodes: count,
         max_log_bytes,
+        has_store: false,
+        history_shown: 0,
         timing: Timing::default(),
         is_tracing: false,
     })
@@ -266,6 +283,7 @@ fn ports(limits: NodeLimits) -> SimPorts {
         clients: BTreeMap::new(),
         links: BTreeMap::new(),
         dials: Vec::new(),
+        vault: Vec::new(),
         touched: BTreeSet::new(),
         max_client_bytes: limits.max_client_bytes,
         max_link_bytes: limits.max_link_bytes,

@@ -119,11 +119,17 @@ impl Person {
             }]),
             Dialect::Frames => FromClient::Register(Registering { name, ..Registering::default() }),
             Dialect::Extended => {
-                let resume = self
-                    .received
-                    .as_ref()
-                    .map(|received| Resume { received: received.clone(), sent: self.sent.iter().collect() });
-                FromClient::Register(Registering { name, key_hash: Some(self.key_hash), resume })
+                let resume = self.received.as_ref().map(|received| Resume {
+                    received: received.clone(),
+                    sent: self.sent.iter().collect(),
+                    registration: None,
+                });
+                FromClient::Register(Registering {
+                    name,
+                    key_hash: Some(self.key_hash),
+                    resume,
+                    ..Registering::default()
+                })
             }
         }
     }
@@ -223,7 +229,7 @@ impl Connection {
                 self.people.extend(change.joined.into_iter().map(|person| (person.name, node(person.node))));
                 Heard::Nothing
             }
-            Some(FromNode::NodesChanged(_)) => Heard::Nothing,
+            Some(FromNode::NodesChanged(_) | FromNode::RoomsChanged(_) | FromNode::Claimed(_)) => Heard::Nothing,
             None => hear_frame(frame),
         }
     }

@@ -3,9 +3,21 @@
 
 use std::sync::Arc;
 
-use super::{ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports, clients::Resume, voice::Rendered};
+use smallvec::SmallVec;
+
+use super::{
+    ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports,
+    claims::entry_id,
+    clients::{Client, Resume},
+    reading::Way,
+    voice::Rendered,
+};
 use crate::{
-    chat::{Addressee, Message, Person, Registration, notice},
+    chat::{
+        Addressee, Message, Person, Registration,
+        ledger::{Room, Rooms},
+        notice,
+    },
     clique::{Heights, Origin, Run, time::unix_ms},
     wire::{
         Dialect,
@@ -24,16 +36,31 @@ const MAX_LEFT_BEHIND: u64 = 100_000;
 pub(super) enum Cursor {
     /// At the end: entries go out as they are applied.
     Live,
-    /// Behind: the next to be shown is at this position.
-    At { position: u64 },
+    /// Behind: the next to be shown is at this position, and up to these heights all was. (Without a disk they are not
+    /// counted: what memory does not hold any more is gone.)
+    At { position: u64, had: Heights },
+    /// Behind what memory holds: on the way through what is on the disk.
+    Behind(Box<Way>),
+}
+
+/// To whom something is shown from the log.
+pub(super) struct Shown {
+    pub(super) client: ClientId,
+    pub(super) registration: Registration,
+    pub(super) past: Past,
+    pub(super) is_replay: bool,
 }
 
 /// What somebody had on former connections. It counts for as long as they are connected: entries from then may come
 /// to this node only later.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Past {
+    /// What was said to everyone or in a room before this (hybrid logical time) is history to them.
+    since: u64,
     /// Entries that they have had.
     received: Arc<Heights>,
+    /// Entries that were gone through on the disk: all that were for them have been shown.
+    gone_through: Heights,
     /// A former holder of their name, on a node that went away without a goodbye: that one's messages are theirs, but
     /// for what that node is known to have had.
     former: Option<(Registration, Arc<Heights>)>,
@@ -50,14 +77,25 @@ impl Past {
         self.former.as_ref().map(|(registration, _)| *registration)
     }
 
+    pub(super) fn gone_through(&mut self, heights: &Heights) {
+        heights.iter().for_each(|(origin, height)| self.gone_through.raise(origin, height));
+    }
+
     /// The former holder of the name has come back.
     pub(super) fn end_succession(&mut self) {
         self.former = None;
     }
 
     /// Whether an entry is for somebody with this past.
-    fn wants(&self, registration: Registration, origin: Origin, number: u64, time: u64, message: &Message<'_>) -> bool {
-        let is_theirs = self.is_formers(message) || is_for(registration, time, message);
+    fn wants(
+        &self,
+        registration: Registration,
+        rooms: &Rooms,
+        entry: (Origin, u64, u64),
+        message: &Message<'_>,
+    ) -> bool {
+        let (origin, number, time) = entry;
+        let is_theirs = self.is_formers(message) || is_for(registration, self.since, rooms, time, message);
         is_theirs && !self.has_had(origin, number, message)
     }
 
@@ -70,16 +108,18 @@ impl Past {
             Some((_, received)) if self.is_formers(message) => received,
             _ => &self.received,
         };
-        number <= heights.get(origin)
+        number <= heights.get(origin) || number <= self.gone_through.get(origin)
     }
 }
 
-/// Whether a connected person is an addressee: by name, or as one of everybody who was there when it was said.
-fn is_for(registration: Registration, time: u64, message: &Message<'_>) -> bool {
+/// Whether a connected person is an addressee: by name, or as one of everybody, or of a room, who was there when it was
+/// said.
+fn is_for(registration: Registration, since: u64, rooms: &Rooms, time: u64, message: &Message<'_>) -> bool {
+    let was_here = || message.sender_registration != registration && time > since;
     match message.to {
         Addressee::Person(_, to) | Addressee::Owner(_, to) => to == registration,
-        Addressee::Everyone => message.sender_registration != registration && time > registration.time,
-        Addressee::Room(_) => false,
+        Addressee::Everyone => was_here(),
+        Addressee::Room(room) => was_here() && rooms.member_since(room, registration).is_some_and(|since| time > since),
     }
 }
 
@@ -92,8 +132,13 @@ impl Hub {
         while !bytes.is_empty() {
             // Entries are checked when they come in, so this cannot fail; if it did, the rest could not be read either.
             let Ok((view, length)) = read_entry(bytes) else { return };
-            if let Body::Message(message) = view.body {
-                self.deliver_message(place, Rendered::new(origin, place.1, view.time, message), now, ports);
+            match view.body {
+                Body::Message(message) => {
+                    self.ledger.take_message(entry_id(origin, place.1), view.time, &message);
+                    self.deliver_message(place, Rendered::new(origin, place.1, view.time, message), now, ports);
+                }
+                Body::Change(change) => self.apply_change((origin, place.1), view.time, &change, ports),
+                Body::Unknown => {}
             }
             bytes = &bytes[length..];
             place = (place.0 + 1, place.1 + 1);
@@ -111,24 +156,49 @@ impl Hub {
         let message = *message;
         match message.to {
             Addressee::Person(_, to) | Addressee::Owner(_, to) => {
-                match self.by_registration.get(&to).or_else(|| self.successors.get(&to)).copied() {
-                    Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
-                    None => self.note_gone(origin, number, to),
+                match self.by_registration.get(&to).map(SmallVec::as_slice) {
+                    Some([client]) => self.push_live(*client, to, position, &mut rendered, now, ports),
+                    Some(clients) => {
+                        for client in clients.to_vec() {
+                            self.push_live(client, to, position, &mut rendered, now, ports);
+                        }
+                    }
+                    None => match self.successors.get(&to).copied() {
+                        Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
+                        None => self.note_gone(origin, number, to),
+                    },
                 }
             }
             Addressee::Everyone => {
-                let readers: Vec<(Registration, ClientId)> = self
-                    .by_registration
-                    .iter()
-                    .filter(|(registration, _)| is_for(**registration, rendered.time(), &message))
-                    .map(|(registration, client)| (*registration, *client))
-                    .collect();
+                let is_reader = |(client, state): (&ClientId, &Client)| {
+                    let registration = state.registration()?;
+                    is_for(registration, state.past.since, self.ledger.rooms(), rendered.time(), &message)
+                        .then_some((registration, *client))
+                };
+                let readers: Vec<(Registration, ClientId)> = self.clients.iter().filter_map(is_reader).collect();
                 for (registration, client) in readers {
                     self.push_live(client, registration, position, &mut rendered, now, ports);
                 }
             }
-            Addressee::Room(_) => {}
+            Addressee::Room(room) => {
+                for (registration, client) in self.readers_in(room, rendered.time(), &message) {
+                    self.push_live(client, registration, position, &mut rendered, now, ports);
+                }
+            }
         }
+    }
+
+    /// The connections here of those who were in a room when something was said there.
+    fn readers_in(&self, room: &str, time: u64, message: &Message<'_>) -> Vec<(Registration, ClientId)> {
+        let members = self.ledger.rooms().get(room).into_iter().flat_map(Room::members);
+        members
+            .filter_map(|(registration, _)| Some((registration, self.by_registration.get(&registration)?)))
+            .flat_map(|(registration, clients)| clients.iter().map(move |client| (registration, *client)))
+            .filter(|(registration, client)| {
+                let since = self.clients.get(client).map_or(u64::MAX, |state| state.past.since);
+                is_for(*registration, since, self.ledger.rooms(), time, message)
+            })
+            .collect()
     }
 
     fn push_live(
@@ -146,7 +216,11 @@ impl Hub {
             return;
         }
         if !ports.client_has_room(client) {
-            state.cursor = Cursor::At { position };
+            let had = match self.settings.has_store {
+                true => self.replica.applied().before(origin, number),
+                false => Heights::default(),
+            };
+            state.cursor = Cursor::At { position, had };
             return;
         }
         let mark = rendered.mark(registration, now, None);
@@ -167,6 +241,9 @@ impl Hub {
         let (past, had) = if is_resumed {
             let dropped = self.dropped_since(&received);
             (Past { received: received.clone(), replay_until: end, dropped, ..Past::default() }, received)
+        } else if person.is_claimed {
+            // What waits is known by the ledger.
+            (Past { since: person.attached, ..Past::default() }, received)
         } else if let Some(mailbox) = self.mailboxes.remove(person.name.key())
             && mailbox.registration != person.registration
         {
@@ -174,15 +251,23 @@ impl Hub {
             self.successors.insert(registration, client);
             let dropped = self.dropped_since(&had);
             let former = Some((registration, had.clone()));
-            (Past { received, former, replay_until: end, is_unannounced: true, dropped }, had)
+            (Past { received, former, replay_until: end, is_unannounced: true, dropped, ..Past::default() }, had)
         } else {
             // Nothing is to be shown again. But this node may get some of what they have had only now.
             (Past { received: received.clone(), ..Past::default() }, received)
         };
+        let since = past.since.max(person.registration.time);
+        let past = Past { since, ..past };
         if let Some(state) = self.clients.get_mut(&client) {
             if past.replay_until > 0 || past.dropped > 0 {
                 self.replaying.insert(client);
-                state.cursor = Cursor::At { position: self.replica.log().position_beyond(&had) };
+                let (log, mut had) = (self.replica.log(), (*had).clone());
+                // Of what is not kept any more the count is said.
+                log.held().for_each(|held| had.raise(held.origin, held.first - 1));
+                state.cursor = match self.settings.has_store && !log.covers_beyond(&had) {
+                    true => Cursor::Behind(Box::new(Way::after(had, true))),
+                    false => Cursor::At { position: log.position_beyond(&had), had },
+                };
             }
             state.past = past;
         }
@@ -236,12 +321,15 @@ impl Hub {
 
     fn replay_to(&mut self, client: ClientId, max_entries: u64, now: Now, ports: &mut impl Ports) {
         let end = self.replica.log().next_position();
+        let oldest = self.replica.log().oldest_position();
         let Some(state) = self.clients.get_mut(&client) else { return };
         let Some(registration) = state.registration() else { return };
-        let dialect = state.dialect;
-        let Cursor::At { position } = std::mem::replace(&mut state.cursor, Cursor::Live) else { return };
+        // Before anything live or missed comes what was said before.
+        if state.shelf.is_some() && !self.work_off(client, max_entries, now, ports) {
+            return;
+        }
+        let Some(state) = self.clients.get_mut(&client) else { return };
         let dropped = std::mem::take(&mut state.past.dropped);
-        let mut past = state.past.clone();
         let missed = std::mem::take(&mut state.missed);
         if missed > 0 {
             self.tell(client, &notice::missed(missed), ports);
@@ -249,6 +337,21 @@ impl Hub {
         if dropped > 0 {
             self.tell(client, &notice::dropped_meanwhile(dropped), ports);
         }
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        let (position, mut had) = match std::mem::replace(&mut state.cursor, Cursor::Live) {
+            Cursor::Live => return,
+            Cursor::At { position, had } if position >= oldest || !self.settings.has_store => (position, had),
+            behind => {
+                state.cursor = match behind {
+                    Cursor::At { position, had } => {
+                        Cursor::Behind(Box::new(Way::after(had, position < state.past.replay_until)))
+                    }
+                    other => other,
+                };
+                return self.go_through(client, max_entries, now, ports);
+            }
+        };
+        let mut shown = Shown { client, registration, past: state.past.clone(), is_replay: false };
         let stop = end.min(position + max_entries);
         let mut next = position;
         let mut is_full = false;
@@ -258,27 +361,20 @@ impl Hub {
                 break;
             }
             next = position + 1;
-            let Ok((view, _)) = read_entry(&bytes) else { continue };
-            let (time, Some(message)) = (view.time, view.message().copied()) else { continue };
-            if past.wants(registration, origin, number, time, &message) {
-                let is_replay = position < past.replay_until;
-                // The extended dialect marks each message.
-                if is_replay && std::mem::take(&mut past.is_unannounced) && dialect != Dialect::Extended {
-                    self.tell(client, &notice::replaying(), ports);
-                }
-                let mut rendered = Rendered::new(origin, number, time, message);
-                let mark = rendered.mark(registration, now, Some(unix_ms(time)));
-                ports.to_client(client, rendered.for_dialect(dialect, is_replay), mark);
+            if self.settings.has_store {
+                had.raise(origin, number);
             }
+            shown.is_replay = position < shown.past.replay_until;
+            self.show(&mut shown, (origin, number), &bytes, now, ports);
         }
         if !is_full {
             // What the scan passed over was dropped from the log.
             next = next.max(stop);
         }
         if let Some(state) = self.clients.get_mut(&client) {
-            state.past.is_unannounced = past.is_unannounced;
+            state.past.is_unannounced = shown.past.is_unannounced;
             if next < end {
-                state.cursor = Cursor::At { position: next };
+                state.cursor = Cursor::At { position: next, had };
             }
         }
         if next < end && !is_full {
@@ -286,14 +382,42 @@ impl Hub {
         }
     }
 
+    /// Shows somebody an entry of the log, if it is for them.
+    pub(super) fn show(
+        &self,
+        to: &mut Shown,
+        (origin, number): (Origin, u64),
+        bytes: &[u8],
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
+        let Some(dialect) = self.clients.get(&to.client).map(|state| state.dialect) else { return };
+        let Ok((view, _)) = read_entry(bytes) else { return };
+        let (time, Some(message)) = (view.time, view.message().copied()) else { return };
+        if !to.past.wants(to.registration, self.ledger.rooms(), (origin, number, time), &message) {
+            return;
+        }
+        // The extended dialect marks each message.
+        if to.is_replay && std::mem::take(&mut to.past.is_unannounced) && dialect != Dialect::Extended {
+            self.tell(to.client, &notice::replaying(), ports);
+        }
+        let mut rendered = Rendered::new(origin, number, time, message);
+        let mark = rendered.mark(to.registration, now, Some(unix_ms(time)));
+        ports.to_client(to.client, rendered.for_dialect(dialect, to.is_replay), mark);
+    }
+
     /// Keeps the log within its bound, and counts for readers who are behind what they have missed by it.
     pub(super) fn evict(&mut self, ports: &mut impl Ports) {
         while let Some((gone, chunk)) = self.replica.evict() {
+            if self.settings.has_store {
+                // It can be read from the disk.
+                continue;
+            }
             let behind: Vec<(ClientId, u64)> = self
                 .clients
                 .iter()
                 .filter_map(|(client, state)| match &state.cursor {
-                    Cursor::At { position } if *position < gone.position + gone.count => Some((*client, *position)),
+                    Cursor::At { position, .. } if *position < gone.position + gone.count => Some((*client, *position)),
                     _ => None,
                 })
                 .collect();
@@ -305,8 +429,8 @@ impl Hub {
                     let number = gone.first + (position - gone.position);
                     let entry = chunk.slice(number, number);
                     let wanted = read_entry(&entry).is_ok_and(|(view, _)| {
-                        let message = view.message();
-                        message.is_some_and(|m| state.past.wants(registration, gone.origin, number, view.time, m))
+                        let (entry, rooms) = ((gone.origin, number, view.time), self.ledger.rooms());
+                        view.message().is_some_and(|message| state.past.wants(registration, rooms, entry, message))
                     });
                     state.missed += u64::from(wanted);
                 }
@@ -320,7 +444,7 @@ impl Hub {
 
 impl Rendered<'_> {
     /// What is to be reported once the message is written to somebody's socket; nothing for most broadcasts.
-    fn mark(&self, recipient: Registration, now: Now, replayed_from_unix_ms: Option<u64>) -> Option<Mark> {
+    pub(super) fn mark(&self, recipient: Registration, now: Now, replayed_from_unix_ms: Option<u64>) -> Option<Mark> {
         let (origin, number, message) = self.identity();
         let Message { to, receipts, trace, .. } = *message;
         let is_direct = to.person().is_some();
@@ -329,6 +453,7 @@ impl Rendered<'_> {
             number,
             recipient,
             is_direct,
+            is_mail: matches!(to, Addressee::Owner(..)),
             wants_receipt: receipts,
             trace,
             queued_unix_us: now.unix_us,

@@ -12,43 +12,50 @@
 //! output has drained. Nothing is queued twice, nothing is dropped, and nobody waits for anybody.
 
 mod accept;
+mod claims;
 mod clients;
 mod delivery;
 mod feeding;
+mod history;
 mod links;
 mod mailboxes;
 mod outcomes;
 mod people;
 mod ports;
+mod reading;
 mod receipts;
 mod registering;
 mod reports;
+mod rooms;
 mod storage;
+mod storing;
 mod voice;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use self::{
-    accept::Accepting,
+    accept::{Accepted, Accepting},
     clients::Client,
     delivery::Cursor,
     links::Link,
     outcomes::{Outcomes, Owed},
+    reading::Reads,
     receipts::Receipts,
 };
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
-    ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span},
+    ports::{ClientId, Mark, Ports, Sampled, TraceStep, Verdict, crossing_span},
     storage::{FromStore, Recovered, ToStore},
 };
 use crate::{
-    chat::{Directory, Registration, directory::Change},
+    chat::{Directory, Ledger, Registration, directory::Change},
     clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
     wire::{
         Dialect,
@@ -73,7 +80,12 @@ pub struct HubSettings {
     pub chat_port: u16,
     /// How many nodes the settings name, this one included.
     pub expected_nodes: usize,
+    /// Memory for the log, in bytes.
     pub max_log_bytes: usize,
+    /// Whether there is a disk behind the log. If not, everything counts as synced at once.
+    pub has_store: bool,
+    /// Messages that people who write lines are shown first, of what was said last.
+    pub history_shown: usize,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -136,9 +148,13 @@ pub struct Hub {
     settings: HubSettings,
     replica: Replica,
     directory: Directory,
+    ledger: Ledger,
+    /// Owners of names who have had something that the log does not say yet, and when it will, in monotonic milliseconds.
+    reading: BTreeMap<Registration, u64>,
     members: Members,
     clients: FxHashMap<ClientId, Client>,
-    by_registration: FxHashMap<Registration, ClientId>,
+    /// Nearly always one; the owner of a claimed name may be connected several times.
+    by_registration: FxHashMap<Registration, SmallVec<[ClientId; 1]>>,
     /// Who goes on under the name of somebody whose node went away, by that one's registration.
     successors: FxHashMap<Registration, ClientId>,
     /// Stays that ended on this node for good. Not told by their time: that of a former life of this node can be later
@@ -150,6 +166,14 @@ pub struct Hub {
     resuming: BTreeSet<ClientId>,
     /// Readers whose cursor lags and who may have room.
     replaying: BTreeSet<ClientId>,
+    /// Readers who wait before they ask the disk again.
+    rereading: BTreeSet<ClientId>,
+    /// Readers who are being fed from the disk.
+    going_through: BTreeSet<ClientId>,
+    /// What the disk has been asked for.
+    reads: Reads,
+    /// Why the disk takes nothing, as long as it does not.
+    unwritable: Option<String>,
     links: BTreeMap<LinkId, Link>,
     lost: BTreeMap<u16, Lost>,
     /// By the key of the name.
@@ -161,6 +185,8 @@ pub struct Hub {
     /// What became of entries of this node, not yet told.
     outcomes_here: Outcomes,
     accepting: Accepting,
+    /// Taken, appended, and not yet on the disk: their senders are told once they are.
+    unacknowledged: VecDeque<Accepted>,
     receipts: Receipts,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
@@ -179,8 +205,13 @@ impl Hub {
     pub fn new(settings: HubSettings) -> Self {
         let origin = settings.origin;
         Self {
-            replica: Replica::new(origin, settings.max_log_bytes),
+            replica: match settings.has_store {
+                true => Replica::with_store(origin, settings.max_log_bytes),
+                false => Replica::new(origin, settings.max_log_bytes),
+            },
             directory: Directory::new(origin.node),
+            ledger: Ledger::default(),
+            reading: BTreeMap::new(),
             members: Members::new(origin, settings.expected_nodes),
             clients: FxHashMap::default(),
             by_registration: FxHashMap::default(),
@@ -189,6 +220,10 @@ impl Hub {
             asking: BTreeMap::new(),
             resuming: BTreeSet::new(),
             replaying: BTreeSet::new(),
+            rereading: BTreeSet::new(),
+            going_through: BTreeSet::new(),
+            reads: Reads::default(),
+            unwritable: None,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
@@ -196,6 +231,7 @@ impl Hub {
             outcomes_taken: BTreeMap::new(),
             outcomes_here: Outcomes::default(),
             accepting: Accepting::default(),
+            unacknowledged: VecDeque::new(),
             receipts: Receipts::default(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
@@ -218,9 +254,21 @@ impl Hub {
         &self.replica
     }
 
+    /// Why the disk takes nothing, if it does not.
+    #[must_use]
+    pub fn unwritable(&self) -> Option<&str> {
+        self.unwritable.as_deref()
+    }
+
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// What follows from the log for people.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     #[must_use]
@@ -236,11 +284,15 @@ impl Hub {
 
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
+        self.tell_read(None, now);
         self.commit(now, ports);
+        self.write(ports);
         self.apply(now, ports);
         self.go_on_resuming(now, ports);
+        self.reread(now);
         self.replay(now, ports);
         self.evict(ports);
+        self.acknowledge(ports);
         self.tell_outcomes(ports);
         self.tell_people_news(ports);
         self.announce_lost(now, ports);
@@ -272,9 +324,9 @@ impl Hub {
     pub fn next_deadline_ms(&self, now: Now) -> u64 {
         let idle = now.monotonic_ms + self.settings.timing.heartbeat_ms;
         let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
-        let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty();
+        let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty() || !self.rereading.is_empty();
         let waiting = is_waiting.then_some(now.monotonic_ms + 50);
-        links.chain(waiting).fold(idle, u64::min)
+        links.chain(waiting).chain(self.read_due_ms()).fold(idle, u64::min)
     }
 
     /// Lets nobody in any more, and tells everybody. Messages are still accepted, so that those who were about to send
@@ -293,18 +345,21 @@ impl Hub {
         }
     }
 
-    /// Whether every linked peer has confirmed everything that this node accepted.
+    /// Whether everything that this node accepted is on its disk, and every linked peer has confirmed it.
     #[must_use]
     pub fn is_replicated(&self) -> bool {
         let me = self.settings.origin;
         let height = self.replica.log().height(me);
-        self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
+        self.replica.is_synced()
+            && self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
     }
 
     /// Whether nothing is lost if the node goes now: peers have everything, and readers have been shown what is theirs.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        let is_served = |client: &Client| client.registration().is_none() || matches!(client.cursor, Cursor::Live);
+        let is_served = |client: &Client| {
+            client.registration().is_none() || matches!(client.cursor, Cursor::Live) && client.shelf.is_none()
+        };
         self.is_replicated() && !self.has_more_to_apply && self.clients.values().all(is_served)
     }
 
@@ -317,6 +372,9 @@ impl Hub {
 
     /// The last word to peers, and the end of every client's connection.
     pub fn say_goodbye(&mut self, now: Now, ports: &mut impl Ports) {
+        for owner in self.reading.keys().copied().collect::<Vec<_>>() {
+            self.tell_read(Some(owner), now);
+        }
         self.commit(now, ports);
         self.has_said_goodbye = true;
         for link in self.links.keys() {
