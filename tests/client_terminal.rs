@@ -5,7 +5,6 @@ mod client_fake;
 use std::process::Command;
 
 use client_fake::{DEADLINE, FakeNode, Manners, client};
-use clique::wire::extended::FromClient;
 use rexpect::session::{PtySession, spawn_command};
 
 const UP: &str = "\x1b[A";
@@ -15,13 +14,6 @@ fn at_terminal(mut command: Command) -> PtySession {
     command.env("TERM", "xterm");
     let timeout_ms = u64::try_from(DEADLINE.as_millis()).ok();
     spawn_command(command, timeout_ms).unwrap()
-}
-
-fn name_of(node: &FakeNode) -> String {
-    node.hear(|said| match said {
-        FromClient::Register(register) => Some(register.name),
-        _ => None,
-    })
 }
 
 /// Sends keys as they are, without a line's end.
@@ -54,7 +46,7 @@ fn it_asks_for_the_node_and_the_name_and_says_where_one_is() {
     terminal.exp_string("Enter your name").unwrap();
     press(&mut terminal, "alice\r");
     terminal.exp_string("you are on node 1").unwrap();
-    assert_eq!(name_of(&nodes[1]), "alice");
+    assert_eq!(nodes[1].hear_registration().name, "alice");
     terminal.exp_string("alice> ").unwrap();
     terminal.send_control(CTRL_D).unwrap();
     terminal.exp_eof().unwrap();
@@ -70,7 +62,7 @@ fn enter_alone_is_the_nearest_node_and_a_made_up_name() {
     terminal.exp_string("Enter your name").unwrap();
     press(&mut terminal, "\r");
     terminal.exp_string("welcome, ").unwrap();
-    assert!(name_of(&node).contains('-'));
+    assert!(node.hear_registration().name.contains('-'));
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! Completion of names and commands.
+//! Completion of names, rooms and commands.
 
 use crate::{
     chat::{Command, message::EVERYONE},
     wire::lines::printable,
 };
+
+/// Commands after which a room is meant.
+const WITH_ROOM: [&str; 5] = ["/join", "/part", "/topic", "/who", "/history"];
 
 /// Where the word to complete begins, and what it can become.
 ///
@@ -24,7 +27,9 @@ pub fn complete(line: &str, cursor: usize, names: &[String]) -> (usize, Vec<Stri
         return (begin, fits.map(|(name, ..)| format!("/{name}")).collect());
     }
     if word.is_empty() && !first {
-        return (begin, Vec::new());
+        let takes_room = WITH_ROOM.contains(&before.trim().to_lowercase().as_str());
+        let rooms = names.iter().filter(|name| takes_room && name.starts_with('#'));
+        return (begin, rooms.map(|room| format!("{} ", printable(room.as_bytes()))).collect());
     }
     let wanted = word.trim_start_matches('@').to_lowercase();
     let fits = names.iter().filter(|name| name.to_lowercase().starts_with(&wanted));
@@ -56,6 +61,9 @@ mod tests {
             completed(""),
             (0, vec!["* ".into(), "alice ".into(), "Bob ".into(), "bobby ".into(), "zoë ".into()])
         );
+        let names = ["alice", "#ship", "#tea"].map(str::to_owned);
+        assert_eq!(complete("#s", 2, &names), (0, vec!["#ship ".to_owned()]));
+        assert_eq!(complete("/join ", 6, &names), (6, vec!["#ship ".to_owned(), "#tea ".to_owned()]));
         assert_eq!(completed("bob "), (4, vec![]));
         assert_eq!(completed("bob /n"), (4, vec![]));
         assert_eq!(complete("ë", 1, &[]), (1, vec![]));

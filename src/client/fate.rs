@@ -4,7 +4,7 @@
 //! sent ──▶ accepted ──▶ on k of n nodes ──▶ delivered
 //!   │          └──▶ kept (its addressee's node is cut off) ──▶ delivered, or not delivered
 //!   ├──▶ refused
-//!   └──▶ unknown: the connection was lost before the node answered
+//!   └──▶ unknown: the connection was lost before the node answered, and no other node knew more
 //! ```
 //!
 //! Pure: receipts and the time come in, verdicts go out. A verdict is given at once where nothing is left to happen, or
@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::input::is_for_everyone;
+use super::input::is_for_many;
 use crate::wire::extended::{Receipt, State};
 
 /// A message counts as settled after this long without news.
@@ -31,7 +31,7 @@ const MAX_WATCHED: usize = 10_000;
 pub enum Stage {
     /// No answer yet.
     Sent,
-    /// The connection was lost before an answer; whether the node took it cannot be known.
+    /// The connection was lost before an answer; whether the node took it is not known.
     Unknown,
     /// The node has it.
     Accepted,
@@ -54,6 +54,8 @@ pub struct Fate {
     pub nodes_holding: u32,
     pub nodes_known: u32,
     pub recipients: u32,
+    /// Some of them.
+    pub names: Vec<String>,
     pub reason: String,
     pub trace_id: String,
     /// From sending to this stage.
@@ -84,14 +86,14 @@ impl Watched {
         (self.fate.stage, self.fate.nodes_holding, self.fate.recipients)
     }
 
-    fn is_for_everyone(&self) -> bool {
-        is_for_everyone(&self.fate.to)
+    fn is_for_many(&self) -> bool {
+        is_for_many(&self.fate.to)
     }
 
     /// Nothing more can happen that anybody wants to know.
     fn is_over(&self) -> bool {
         match self.fate.stage {
-            Stage::Delivered => !self.is_for_everyone(),
+            Stage::Delivered => !self.is_for_many(),
             Stage::Refused | Stage::Undelivered | Stage::NotSent => true,
             Stage::Sent | Stage::Unknown | Stage::Accepted | Stage::Kept => false,
         }
@@ -102,7 +104,7 @@ impl Watched {
         match self.fate.stage {
             Stage::Sent => Duration::from_millis(NO_ANSWER_MS),
             Stage::Accepted => Duration::from_millis(QUIET_MS),
-            Stage::Delivered if self.is_for_everyone() => Duration::from_millis(QUIET_MS),
+            Stage::Delivered if self.is_for_many() => Duration::from_millis(QUIET_MS),
             _ => Duration::ZERO,
         }
     }
@@ -127,6 +129,7 @@ impl Fates {
             nodes_holding: 0,
             nodes_known: 0,
             recipients: 0,
+            names: Vec::new(),
             reason: String::new(),
             trace_id: String::new(),
             took: Duration::ZERO,
@@ -159,6 +162,9 @@ impl Fates {
             fate.nodes_holding = fate.nodes_holding.max(receipt.nodes_holding);
             fate.nodes_known = fate.nodes_known.max(receipt.nodes_known);
             fate.recipients = fate.recipients.max(receipt.recipients);
+            if receipt.recipients_names.len() > fate.names.len() {
+                fate.names.clone_from(&receipt.recipients_names);
+            }
             if !receipt.reason.is_empty() {
                 fate.reason.clone_from(&receipt.reason);
             }
@@ -172,16 +178,6 @@ impl Fates {
     pub fn not_answered(&mut self, reference: u64, written: bool, now: Instant) -> Option<Verdict> {
         let stage = if written { Stage::Unknown } else { Stage::NotSent };
         self.advance(reference, stage, now, |_| ())
-    }
-
-    /// The connection was lost: what was not settled by then is not heard of again, so it is told as it stands.
-    pub fn connection_lost(&mut self, now: Instant) -> Vec<Verdict> {
-        for watched in self.watched.values_mut() {
-            if watched.due.is_some() && watched.fate.stage != Stage::Sent {
-                watched.due = Some(now);
-            }
-        }
-        self.tick(now)
     }
 
     /// The verdicts that are due.

@@ -77,6 +77,26 @@ fn a_message_to_everyone_is_told_when_its_news_pause() {
 }
 
 #[test]
+fn those_who_have_had_it_are_named() {
+    let mut watch = Watch::new("#ship");
+    let mut receive = |names: &[&str]| {
+        let receipt = Receipt {
+            reference: 1,
+            state: State::Delivered.into(),
+            recipients: names.len() as u32,
+            recipients_names: names.iter().map(ToString::to_string).collect(),
+            ..Receipt::default()
+        };
+        watch.fates.receipt(&receipt, watch.begin)
+    };
+    receive(&["bob"]);
+    receive(&["bob", "carol"]);
+    receive(&[]);
+    let verdicts = watch.fates.tick(watch.at(400));
+    assert_eq!((verdicts.len(), &verdicts[0].fate.names[..]), (1, &["bob".to_owned(), "carol".to_owned()][..]));
+}
+
+#[test]
 fn refusals_and_kept_messages_are_told_at_once() {
     for (state, stage) in
         [(State::Refused, Stage::Refused), (State::Kept, Stage::Kept), (State::Undelivered, Stage::Undelivered)]
@@ -107,12 +127,9 @@ fn a_lost_connection_leaves_no_fate_untold() {
     assert_eq!(verdict.map(|verdict| verdict.fate.stage), Some(Stage::Unknown));
     assert_eq!(watch.fates.unanswered(), 0);
     assert!(watch.fates.has_failures());
-
-    let mut watch = Watch::new("bob");
-    watch.receipt(1, State::Accepted, 2, 0);
-    let verdicts = watch.fates.connection_lost(watch.at(2));
-    assert_eq!(verdicts.len(), 1);
-    assert_eq!((verdicts[0].fate.stage, verdicts[0].fate.nodes_holding), (Stage::Accepted, 2));
+    assert_eq!(watch.tick(10_000), [], "once");
+    // It was taken after all, as another node knows later.
+    assert_eq!(watch.receipt(20_000, State::Delivered, 2, 1), Some(Stage::Delivered));
 }
 
 #[test]

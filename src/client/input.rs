@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::chat::{Command, message::EVERYONE, notice};
+use crate::chat::{Command, Passphrase, message::EVERYONE, notice};
 
 /// A line of input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Input {
     Help,
     /// Leave.
     Quit,
+    /// Make the name one's own; the passphrase is asked for if it is not there.
+    Claim(Option<Passphrase>),
     /// A command for the node, without its slash.
     Command(String),
 }
@@ -50,6 +52,9 @@ impl Input {
             return Ok(match Command::parse(command) {
                 Ok(Command::Help) => Self::Help,
                 Ok(Command::Quit) => Self::Quit,
+                Ok(Command::Claim(passphrase)) => {
+                    Self::Claim(Some(passphrase).filter(|given| !given.reveal().is_empty()))
+                }
                 // What is not known here may be known to the node, which else names the nearest command.
                 Ok(_) | Err(_) => Self::Command(command.to_owned()),
             });
@@ -80,19 +85,20 @@ impl Input {
 pub fn help() -> Vec<String> {
     let mut lines = notice::help();
     for (keys, what) in [
-        ("Tab", "completes names and commands"),
+        ("/claim alone", "asks for the passphrase and does not show it"),
+        ("Tab", "completes names, rooms and commands"),
         ("Up, Down", "what you typed before; Ctrl-R searches it"),
         ("Ctrl-D", "leaves, as Ctrl-C does"),
     ] {
-        lines.push(format!("{keys:<15} {what}"));
+        lines.push(format!("{keys:<28} {what}"));
     }
     lines
 }
 
-/// Whether a message goes to everybody.
+/// Whether a message goes to everybody or to a room.
 #[must_use]
-pub fn is_for_everyone(to: &str) -> bool {
-    to == EVERYONE
+pub fn is_for_many(to: &str) -> bool {
+    to == EVERYONE || to.starts_with('#')
 }
 
 #[cfg(test)]
@@ -112,6 +118,10 @@ mod tests {
         assert_eq!(Input::parse("  "), Ok(Input::Nothing));
         assert_eq!(Input::parse("/help"), Ok(Input::Help));
         assert_eq!(Input::parse("/QUIT"), Ok(Input::Quit));
+        let claim = |passphrase: &str| Ok(Input::Claim(Some(Passphrase::typed(passphrase.as_bytes()))));
+        assert_eq!(Input::parse("/claim four  words\n"), claim("four  words"));
+        assert_eq!(Input::parse(" /CLAIM "), Ok(Input::Claim(None)));
+        assert_eq!(Input::parse("#ship ahoy"), message("#ship", "ahoy"));
         assert_eq!(Input::parse("/who"), Ok(Input::Command("who".to_owned())));
         assert_eq!(Input::parse("/hwo x"), Ok(Input::Command("hwo x".to_owned())));
         assert_eq!(Input::parse("bob"), Err(InputError::NoText("bob".to_owned())));

@@ -12,8 +12,8 @@
 //! is shown by `terminal` (through `render`, with the `fate` of each message) or by `plain`.
 //!
 //! What is resent: messages that were never written to a connection. A message that was written but not answered when
-//! the connection was lost may have been accepted, so it is not sent again behind the person's back; they are told
-//! that its fate is unknown.
+//! the connection was lost may have been accepted, so it is not sent again behind the person's back; if no receipt for it
+//! comes from the next node either, they are told that its fate is unknown.
 //!
 //! Exit codes:
 //!
@@ -23,7 +23,7 @@
 //! | 1 | something that was sent was refused, not delivered, or its fate is unknown (plain mode) |
 //! | 2 | the settings make no sense |
 //! | 3 | no node could be reached |
-//! | 4 | the name was refused |
+//! | 4 | the name was refused, or its passphrase |
 
 mod complete;
 mod connection;
@@ -31,23 +31,29 @@ mod events;
 mod fate;
 mod identity;
 mod input;
+mod json;
 mod nodes;
 mod people;
 mod plain;
 mod prompt;
+mod registering;
 mod render;
+mod seen;
 mod session;
 mod spans;
 mod talk;
 mod terminal;
+mod tty;
+mod unsettled;
 
-use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 pub use nodes::NodeChoice;
+use session::End;
 use spans::Traced;
 
 use crate::{
-    chat::{Name, NameError},
+    chat::{Name, NameError, Passphrase},
     telemetry::Spans,
 };
 
@@ -60,6 +66,10 @@ pub struct Settings {
     pub node: Option<NodeChoice>,
     /// The name; asked for, or made up, if there is none.
     pub name: Option<String>,
+    /// Of the name, if it is claimed; asked for at a terminal if there is none.
+    pub passphrase: Option<Passphrase>,
+    /// How many of the latest messages to show first, at most `MAX_HISTORY`; without it none, but some at a terminal.
+    pub history: Option<u32>,
     /// What is written to standard output when it is not a conversation at a terminal.
     pub format: Format,
     /// Whether colours may be used at a terminal (`NO_COLOR` is not set).
@@ -121,6 +131,12 @@ pub enum SettingsError {
     Name { name: String, reason: NameError },
     #[error("{0} is not an output format; there are text and json")]
     Format(String),
+    #[error("{0} is not a number of messages to show first; CLIQUE_HISTORY goes from 0 to {MAX_HISTORY}")]
+    History(String),
+    #[error("CLIQUE_PASSPHRASE and CLIQUE_PASSPHRASE_FILE are both set; set one of them")]
+    TwoPassphrases,
+    #[error("the passphrase in {0} is empty; put it there as one line")]
+    EmptyPassphrase(PathBuf),
 }
 
 impl Settings {
@@ -164,8 +180,26 @@ pub async fn run(settings: Settings, spans: Spans) -> Exit {
 /// How long the last spans may take on their way to the collector.
 const LAST_SPANS_MS: u64 = 1_000;
 
+/// Most messages that can be shown first.
+pub const MAX_HISTORY: u32 = 500;
+
 /// What to say when no node answers.
 const NO_NODE: &str = "no node could be reached; are they running, and is CLIQUE_NODES right?";
+
+/// Says why the session ended, unless somebody left on purpose, and gives the code.
+fn conclude(end: End) -> Exit {
+    match end {
+        End::Left => Exit::Fine,
+        End::NoNode => {
+            complain(NO_NODE);
+            Exit::NoNode
+        }
+        End::NameRefused(reason) => {
+            complain(&reason);
+            Exit::NameRefused
+        }
+    }
+}
 
 /// A sentence on standard error.
 fn complain(sentence: &str) {

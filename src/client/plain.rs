@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use tokio::{
     io::{AsyncWriteExt as _, Stdout},
     signal::unix::{Signal, SignalKind, signal},
@@ -17,17 +17,20 @@ use tokio::{
 };
 
 use super::{
-    Exit, Format, NO_NODE, NodeChoice, Settings, complain,
-    events::{Event, no_answer, to_json},
+    Exit, Format, NodeChoice, Settings, complain, conclude,
+    events::{Event, accepted_at, no_answer},
     fate::Fates,
-    input::{Input, help, is_for_everyone},
+    identity::Identity,
+    input::{Input, help, is_for_many},
+    json::to_json,
     made_up_name,
     nodes::{Nodes, nearest},
+    render::{refusal, time},
     session::{End, Handle, OnRefusal, Order, Session},
     spans::Traced,
 };
 use crate::wire::{
-    extended::{Delivery, Receipt, State},
+    extended::{Delivery, Receipt, State, Why},
     lines::{self, LineError, LineReader, printable},
 };
 
@@ -56,7 +59,8 @@ pub async fn run(settings: Settings, traced: Traced) -> Exit {
         None => (made_up_name(), OnRefusal::MakeUp),
     };
     let nodes = Nodes::new(settings.nodes.clone(), address);
-    let (session, mut handle) = Session::new(nodes, name, on_refusal, traced);
+    let identity = Identity::new(name, settings.passphrase.clone(), settings.history.unwrap_or(0));
+    let (session, mut handle) = Session::new(nodes, identity, on_refusal, traced);
     let session = tokio::spawn(session.run());
     let mut plain = Plain::new(settings);
     plain.pass(&mut handle).await;
@@ -163,7 +167,7 @@ impl Plain {
             self.note(event);
             let line = match self.settings.format {
                 Format::Json => Some(to_json(event, Timestamp::now(), self.settings.trace_url.as_deref())),
-                Format::Text => text_line(event),
+                Format::Text => text_line(event, Timestamp::now()),
             };
             if let Some(line) = line {
                 piece.push_str(&line);
@@ -203,27 +207,18 @@ impl Plain {
         if self.unsent > 0 {
             complain(&format!("{} of your messages: {}", self.unsent, no_answer(false)));
         }
-        match end {
-            End::NoNode => {
-                complain(NO_NODE);
-                Exit::NoNode
-            }
-            End::NameRefused(reason) => {
-                complain(&reason);
-                Exit::NameRefused
-            }
-            End::Left if self.has_errors || self.fates.has_failures() || self.fates.unanswered() > 0 => {
-                Exit::NotDelivered
-            }
-            End::Left => Exit::Fine,
+        let has_failures = self.has_errors || self.fates.has_failures() || self.fates.unanswered() > 0;
+        match conclude(end) {
+            Exit::Fine if has_failures => Exit::NotDelivered,
+            exit => exit,
         }
     }
 }
 
 /// An event as a line for people; the details are for JSON. What is about the connection goes to standard error.
-fn text_line(event: &Event) -> Option<String> {
+fn text_line(event: &Event, now: Timestamp) -> Option<String> {
     match event {
-        Event::Message(message) => Some(message_line(message)),
+        Event::Message(message) => Some(message_line(message, now)),
         Event::Notice(text) => Some(format!("* {}", printable(text.as_bytes()))),
         Event::Renamed { reason, .. } => Some(format!("* {}", printable(reason.as_bytes()))),
         Event::Receipt(receipt) => receipt_line(receipt),
@@ -241,19 +236,33 @@ fn text_line(event: &Event) -> Option<String> {
             complain(&format!("{name} on node {} ({address})", registered.node));
             None
         }
-        // What was never sent is counted at the end: there can be thousands.
+        Event::NameRefused { name, reason, why: Why::TooManyGuesses, retry_after_ms } => {
+            complain(&refusal(name, reason, Why::TooManyGuesses, *retry_after_ms));
+            None
+        }
+        // What was never sent is counted at the end: there can be thousands. A refused name is what it ends with.
         Event::NotAnswered { .. }
         | Event::NameRefused { .. }
         | Event::Sent { .. }
         | Event::People(_)
+        | Event::Rooms(_)
+        | Event::Claimed { .. }
         | Event::Nodes(_) => None,
     }
 }
 
-fn message_line(message: &Delivery) -> String {
+/// `bob to *: hello`; what was said before has its time, `bob to * [12:03]: hello`, as has what a cut held up.
+fn message_line(message: &Delivery, now: Timestamp) -> String {
     let mut line = Vec::new();
-    let to = is_for_everyone(&message.to).then_some(message.to.as_str());
-    lines::encode_message(&mut line, &printable(message.from.as_bytes()), to, &message.text);
+    let mut from = printable(message.from.as_bytes()).into_owned();
+    if is_for_many(&message.to) || message.history {
+        from = format!("{from} to {}", printable(message.to.as_bytes()));
+    }
+    if message.history || message.from_split {
+        let time = time(accepted_at(message), now, &TimeZone::system());
+        from = format!("{from} [{time}{}]", if message.from_split { ", from the split" } else { "" });
+    }
+    lines::encode_message(&mut line, &from, None, &message.text);
     String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned()
 }
 
@@ -275,6 +284,12 @@ async fn feed(format: Format, orders: mpsc::Sender<Order>, answers: mpsc::Sender
         let order = match understood {
             Ok(Input::Message { to, text }) => Order::Send { to, text },
             Ok(Input::Command(command)) => Order::Command(command),
+            Ok(Input::Claim(Some(passphrase))) => Order::Claim(passphrase),
+            Ok(Input::Claim(None)) => {
+                fed.errors += 1;
+                answer(&answers, "say the passphrase too: /claim PASSPHRASE".to_owned()).await;
+                continue;
+            }
             Ok(Input::Quit) => {
                 fed.has_quit = true;
                 break;

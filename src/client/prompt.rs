@@ -5,8 +5,8 @@
 //! and puts the line back, so that neither tears the other.
 
 use std::{
+    borrow::Cow,
     io,
-    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,15 +15,20 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustyline::{
-    ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter as _, Helper, completion::Completer,
-    error::ReadlineError, highlight::Highlighter, hint::Hinter, history::MemHistory, validate::Validator,
+    ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter as _, Helper,
+    completion::Completer,
+    config::Configurer as _,
+    error::ReadlineError,
+    highlight::{CmdKind, Highlighter},
+    hint::Hinter,
+    history::MemHistory,
+    validate::Validator,
 };
 use tokio::sync::mpsc;
 
-use super::complete::complete;
+use super::{complete::complete, input::Input, tty::NoEcho};
 
 /// Lines that can be recalled.
 const HISTORY_LINES: usize = 1_000;
@@ -45,6 +50,8 @@ pub enum PromptError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Typed {
     Line(String),
+    /// `/claim` alone, and then twice what should be the same passphrase; nothing if the person thought better of it.
+    Claim(Option<[String; 2]>),
     /// Ctrl-C, Ctrl-D, or the terminal is gone.
     Leave,
 }
@@ -123,6 +130,8 @@ pub struct Prompter {
 enum Ask {
     /// One line, after this question.
     Question(String),
+    /// The same, and nobody sees it.
+    Secret(String),
     /// Line after line, each remembered.
     Chat,
 }
@@ -130,7 +139,16 @@ enum Ask {
 impl Prompter {
     /// Asks one question.
     pub async fn ask(&mut self, question: &str) -> Typed {
-        if self.asks.send(Ask::Question(question.to_owned())).is_err() {
+        self.answer(Ask::Question(question.to_owned())).await
+    }
+
+    /// Asks for something that is not to be seen.
+    pub async fn ask_secret(&mut self, question: &str) -> Typed {
+        self.answer(Ask::Secret(question.to_owned())).await
+    }
+
+    async fn answer(&mut self, ask: Ask) -> Typed {
+        if self.asks.send(ask).is_err() {
             return Typed::Leave;
         }
         self.typed.recv().await.unwrap_or(Typed::Leave)
@@ -150,15 +168,16 @@ type LineEditor = Editor<Assistant, MemHistory>;
 /// # Errors
 /// If the terminal cannot be used.
 pub fn start(color: bool) -> Result<(Prompter, Screen), PromptError> {
+    let color_mode = if color { ColorMode::Enabled } else { ColorMode::Disabled };
     let config = Config::builder()
         .max_history_size(HISTORY_LINES)?
         .history_ignore_dups(true)?
         .completion_type(CompletionType::List)
-        .color_mode(if color { ColorMode::Enabled } else { ColorMode::Disabled })
+        .color_mode(color_mode)
         .build();
     let (shown, gate) = (Arc::new(Shown::default()), Arc::new(Gate::default()));
     let mut editor = LineEditor::with_history(config.clone(), MemHistory::with_config(&config))?;
-    editor.set_helper(Some(Assistant { shown: Arc::clone(&shown), gate: Arc::clone(&gate) }));
+    editor.set_helper(Some(Assistant { shown: Arc::clone(&shown), gate: Arc::clone(&gate), is_secret: false }));
     let mut printer = editor.create_external_printer()?;
     let (blocks, mut waiting) = mpsc::channel::<String>(MAX_WAITING_BLOCKS);
     let printer_gate = Arc::clone(&gate);
@@ -175,48 +194,90 @@ pub fn start(color: bool) -> Result<(Prompter, Screen), PromptError> {
     })?;
     let (asks, asked) = std::sync::mpsc::channel();
     let (typing, typed) = mpsc::channel(16);
-    let editor_shown = Arc::clone(&shown);
+    let mut asker = Asker { editor, typing: typing.clone(), shown: Arc::clone(&shown), gate, color_mode };
     thread::Builder::new().name("prompt".to_owned()).spawn(move || {
-        edit(&mut editor, &asked, &typing, &editor_shown, &gate);
+        asker.live(&asked);
         // Also after an error; if nobody listens the client is ending anyway.
         let _ = typing.blocking_send(Typed::Leave);
     })?;
     Ok((Prompter { asks, typed, shown }, Screen { blocks }))
 }
 
-/// The editor's life; ends when the person leaves or nobody asks any more.
-fn edit(
-    editor: &mut LineEditor,
-    asked: &std::sync::mpsc::Receiver<Ask>,
-    typing: &mpsc::Sender<Typed>,
-    shown: &Shown,
-    gate: &Gate,
-) {
-    let mut read = |prompt: &str, is_chat: bool| {
-        gate.close();
-        let line = editor.readline(prompt);
-        gate.open();
-        let line = line.ok()?;
-        if is_chat {
-            // A history in memory takes every line.
-            let _ = editor.add_history_entry(line.as_str());
-        }
-        typing.blocking_send(Typed::Line(line)).ok()
-    };
-    while let Ok(ask) = asked.recv() {
-        match ask {
-            Ask::Question(question) => {
-                if read(&question, false).is_none() {
-                    return;
+/// The editor's thread.
+struct Asker {
+    editor: LineEditor,
+    typing: mpsc::Sender<Typed>,
+    shown: Arc<Shown>,
+    gate: Arc<Gate>,
+    color_mode: ColorMode,
+}
+
+impl Asker {
+    /// Ends when the person leaves or nobody asks any more.
+    fn live(&mut self, asked: &std::sync::mpsc::Receiver<Ask>) {
+        while let Ok(ask) = asked.recv() {
+            let answered = match ask {
+                Ask::Question(question) => self.read(&question).ok().and_then(|line| self.say(Typed::Line(line))),
+                Ask::Secret(question) => self.read_secret(&question).ok().and_then(|line| self.say(Typed::Line(line))),
+                Ask::Chat => {
+                    while self.chat().is_some() {}
+                    None
                 }
+            };
+            if answered.is_none() {
+                return;
             }
-            Ask::Chat => loop {
-                let prompt = shown.prompt.read().clone();
-                if read(&prompt, true).is_none() {
-                    return;
-                }
-            },
         }
+    }
+
+    /// One line of the conversation; what holds a passphrase cannot be recalled.
+    fn chat(&mut self) -> Option<()> {
+        let prompt = self.shown.prompt.read().clone();
+        let line = self.read(&prompt).ok()?;
+        match Input::parse(&line) {
+            Ok(Input::Claim(None)) => {
+                let secrets = self.read_secret("Passphrase: ").and_then(|first| {
+                    let second = self.read_secret("The same again: ")?;
+                    Ok([first, second])
+                });
+                // Ctrl-C here is not meant for the conversation.
+                self.say(Typed::Claim(secrets.ok()))
+            }
+            Ok(Input::Claim(Some(_))) => self.say(Typed::Line(line)),
+            _ => {
+                // A history in memory takes every line.
+                let _ = self.editor.add_history_entry(line.as_str());
+                self.say(Typed::Line(line))
+            }
+        }
+    }
+
+    fn say(&self, typed: Typed) -> Option<()> {
+        self.typing.blocking_send(typed).ok()
+    }
+
+    fn read(&mut self, prompt: &str) -> rustyline::Result<String> {
+        self.gate.close();
+        let line = self.editor.readline(prompt);
+        self.gate.open();
+        line
+    }
+
+    /// Neither the terminal nor the editor shows what is typed; what comes in meanwhile is printed above as usual.
+    fn read_secret(&mut self, prompt: &str) -> rustyline::Result<String> {
+        let _quiet = NoEcho::begin();
+        self.mask(true, ColorMode::Forced);
+        let line = self.read(prompt);
+        self.mask(false, self.color_mode);
+        line
+    }
+
+    /// The editor asks how its line is to be painted only when it may use colours.
+    fn mask(&mut self, is_secret: bool, color_mode: ColorMode) {
+        if let Some(assistant) = self.editor.helper_mut() {
+            assistant.is_secret = is_secret;
+        }
+        self.editor.set_color_mode(color_mode);
     }
 }
 
@@ -224,11 +285,16 @@ fn edit(
 struct Assistant {
     shown: Arc<Shown>,
     gate: Arc<Gate>,
+    /// The line is a passphrase.
+    is_secret: bool,
 }
 
 impl Completer for Assistant {
     type Candidate = String;
     fn complete(&self, line: &str, cursor: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        if self.is_secret {
+            return Ok((cursor, Vec::new()));
+        }
         Ok(complete(line, cursor, &self.shown.names.read()))
     }
 }
@@ -242,36 +308,16 @@ impl Hinter for Assistant {
     }
 }
 
-impl Highlighter for Assistant {}
+impl Highlighter for Assistant {
+    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        // As wide as what is hidden, because the editor counts its columns.
+        if self.is_secret { Cow::Owned(" ".repeat(line.chars().count())) } else { Cow::Borrowed(line) }
+    }
+
+    fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
+        self.is_secret && kind != CmdKind::MoveCursor
+    }
+}
+
 impl Validator for Assistant {}
 impl Helper for Assistant {}
-
-/// Gives the terminal back as it was found, whatever happens: the editor may be in the middle of a line.
-pub struct TerminalGuard {
-    found: Option<Termios>,
-}
-
-impl TerminalGuard {
-    pub fn new() -> Self {
-        Self { found: tcgetattr(io::stdin().as_fd()).ok() }
-    }
-
-    /// Ends what the editor began: raw mode, and the marking of pasted text.
-    pub fn restore(&self) {
-        if let Some(found) = &self.found {
-            let changed = tcgetattr(io::stdin().as_fd()).is_ok_and(|now| now.local_flags != found.local_flags);
-            // If the terminal itself is gone there is nothing to give back.
-            let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, found);
-            if changed {
-                let _ = io::Write::write_all(&mut io::stdout(), b"\x1b[?2004l\r\n");
-                let _ = io::Write::flush(&mut io::stdout());
-            }
-        }
-    }
-}
-
-impl Drop for TerminalGuard {
-    fn drop(&mut self) {
-        self.restore();
-    }
-}

@@ -8,21 +8,23 @@ use jiff::{Timestamp, tz::TimeZone};
 use nu_ansi_term::{Color, Style};
 
 use super::{
-    events::{Event, accepted_at, no_answer},
-    fate::{Fates, Stage, Verdict},
-    input::is_for_everyone,
+    events::{Event, accepted_at, no_answer, wrong_passphrase},
+    fate::{Fate, Fates, Stage, Verdict},
+    input::is_for_many,
     people::People,
 };
 use crate::{
-    chat::{name, notice},
+    chat::{message::EVERYONE, name, notice},
     wire::{
-        extended::{Delivery, Registered},
+        extended::{Delivery, Registered, Why},
         lines::printable,
     },
 };
 
 /// Colours that can be read on light and on dark backgrounds, from the palette of 256.
 const NAME_COLORS: [u8; 14] = [32, 33, 36, 64, 68, 99, 103, 130, 133, 136, 161, 166, 168, 172];
+/// Most of those who have had a message that are named; the others are counted.
+const MAX_NAMED: usize = 3;
 /// A loss that is mended within this time is told in one line, afterwards.
 const MENDED_SOON_MS: u64 = 1_000;
 
@@ -34,6 +36,7 @@ pub struct View {
     me: String,
     node: Option<u32>,
     people: People,
+    rooms: Vec<String>,
     /// What follows a registration is a snapshot, up to the state of the nodes.
     is_snapshot: bool,
     fates: Fates,
@@ -56,6 +59,7 @@ impl View {
             me,
             node: None,
             people: People::default(),
+            rooms: Vec::new(),
             is_snapshot: true,
             fates: Fates::default(),
             lost: None,
@@ -67,8 +71,10 @@ impl View {
         &self.me
     }
 
+    /// Those whom one can write to: people, then rooms.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.people.names().filter(|name| *name != self.me)
+        let people = self.people.names().filter(|name| *name != self.me);
+        people.chain(self.rooms.iter().map(String::as_str))
     }
 
     /// The lines that an event is worth.
@@ -103,7 +109,15 @@ impl View {
                 self.me.clone_from(name);
                 vec![self.notice(reason)]
             }
-            Event::NameRefused { reason, .. } => vec![self.notice(reason)],
+            Event::Rooms(change) => {
+                self.rooms = change.rooms.iter().map(|room| room.name.clone()).collect();
+                Vec::new()
+            }
+            // The node says it in words.
+            Event::Claimed { .. } => Vec::new(),
+            Event::NameRefused { name, reason, why, retry_after_ms } => {
+                vec![self.notice(&refusal(name, reason, *why, *retry_after_ms))]
+            }
             Event::Unreachable { address, reason } => {
                 // After a loss one line in the end is enough.
                 let is_first = self.node.is_none();
@@ -113,7 +127,7 @@ impl View {
             Event::Lost { reason } => {
                 let due = Some(now + Duration::from_millis(MENDED_SOON_MS));
                 self.lost = Some(Loss { reason: reason.clone(), due });
-                self.verdicts(|fates| fates.connection_lost(now))
+                Vec::new()
             }
             Event::Registered { address, registered } => self.registered(address, registered),
         }
@@ -121,7 +135,8 @@ impl View {
 
     /// The lines that are due although nothing has happened.
     pub fn tick(&mut self, now: Instant) -> Vec<String> {
-        let mut lines = self.verdicts(|fates| fates.tick(now));
+        let due = self.fates.tick(now);
+        let mut lines: Vec<String> = due.iter().map(|verdict| self.verdict(verdict)).collect();
         if let Some(loss) = &mut self.lost
             && loss.due.is_some_and(|due| due <= now)
         {
@@ -138,11 +153,6 @@ impl View {
     pub fn due(&self) -> Option<Instant> {
         let lost = self.lost.as_ref().and_then(|loss| loss.due);
         [self.fates.due(), lost].into_iter().flatten().min()
-    }
-
-    fn verdicts(&mut self, take: impl FnOnce(&mut Fates) -> Vec<Verdict>) -> Vec<String> {
-        let verdicts = take(&mut self.fates);
-        verdicts.iter().map(|verdict| self.verdict(verdict)).collect()
     }
 
     fn registered(&mut self, address: &str, registered: &Registered) -> Vec<String> {
@@ -179,37 +189,45 @@ impl View {
     }
 
     fn message(&self, message: &Delivery, today: Timestamp) -> String {
-        let time = self.time(accepted_at(message), today);
+        let time = time(accepted_at(message), today, &self.zone);
         let from = printable(message.from.as_bytes());
-        let to = if is_for_everyone(&message.to) { self.dim(" to *") } else { String::new() };
-        let replayed = if message.replayed { self.dim(" (earlier)") } else { String::new() };
+        let mark = match (message.from_split, message.replayed) {
+            (true, _) => " (from the split)",
+            (false, true) => " (earlier)",
+            // Without colours it would look like the rest.
+            (false, false) if message.history && !self.color => " (earlier)",
+            (false, false) => "",
+        };
         // Lines of a text of several lines are indented, so that none can pass for a message of its own.
         let text = message.text.split(|byte| *byte == b'\n').map(printable).collect::<Vec<_>>().join("\n        ");
-        format!("{} {}{to}{replayed}: {text}", self.dim(&time), self.paint_name(&from))
-    }
-
-    /// The time of day here, with the date if it is not today's.
-    fn time(&self, at: Timestamp, today: Timestamp) -> String {
-        let (at, today) = (at.to_zoned(self.zone.clone()), today.to_zoned(self.zone.clone()));
-        let format = if at.date() == today.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
-        at.strftime(format).to_string()
+        let is_mine = message.from == self.me && !is_for_many(&message.to);
+        let to = printable(message.to.as_bytes());
+        if message.history {
+            let to = if is_for_many(&message.to) || is_mine { format!(" to {to}") } else { String::new() };
+            return self.dim(&format!("{time} {from}{to}{mark}: {text}"));
+        }
+        let to = match message.to.as_str() {
+            EVERYONE => self.dim(" to *"),
+            room if is_for_many(room) => format!("{} {}", self.dim(" to"), self.paint(name_color(room).normal(), &to)),
+            _ => String::new(),
+        };
+        format!("{} {}{to}{}: {text}", self.dim(&time), self.paint_name(&from), self.dim(mark))
     }
 
     /// What became of a message, in one line.
     fn verdict(&self, verdict: &Verdict) -> String {
         let fate = &verdict.fate;
         let nodes = || format!("on {} of {} nodes", fate.nodes_holding, fate.nodes_known);
-        let to_all = is_for_everyone(&fate.to);
+        let to_many = is_for_many(&fate.to);
         let (sign, what) = match fate.stage {
             Stage::Sent => ('?', "no answer from the node yet".to_owned()),
             Stage::Unknown => ('?', no_answer(true).to_owned()),
             Stage::NotSent => ('✗', no_answer(false).to_owned()),
-            Stage::Accepted if to_all => ('✓', format!("accepted, {}; nobody else has it yet", nodes())),
+            Stage::Accepted if to_many => ('✓', format!("accepted, {}; nobody else has it yet", nodes())),
             Stage::Accepted => ('…', format!("accepted, {}; not delivered yet", nodes())),
+            Stage::Kept if !fate.reason.is_empty() => ('…', fate.reason.clone()),
             Stage::Kept => ('…', "kept until the node of its addressee can be reached again".to_owned()),
-            Stage::Delivered if to_all => {
-                ('✓', format!("delivered to {}, {}", notice::people(fate.recipients as usize), nodes()))
-            }
+            Stage::Delivered if to_many => ('✓', format!("delivered to {}, {}", recipients(fate), nodes())),
             Stage::Delivered => ('✓', format!("delivered in {}", short(fate.took))),
             Stage::Refused | Stage::Undelivered if !fate.reason.is_empty() => ('✗', fate.reason.clone()),
             Stage::Refused => ('✗', "not sent".to_owned()),
@@ -239,11 +257,43 @@ impl View {
     }
 
     fn dim(&self, text: &str) -> String {
+        if text.is_empty() {
+            return String::new();
+        }
         self.paint(Style::new().dimmed(), text)
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
         if self.color { style.paint(text).to_string() } else { text.to_owned() }
+    }
+}
+
+/// The time of day here, with the date if it is not today's.
+pub fn time(at: Timestamp, today: Timestamp, zone: &TimeZone) -> String {
+    let (at, today) = (at.to_zoned(zone.clone()), today.to_zoned(zone.clone()));
+    let format = if at.date() == today.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
+    at.strftime(format).to_string()
+}
+
+/// Why one does not have the name, in a sentence; the node's own are written for people who type everything by hand.
+pub fn refusal(name: &str, reason: &str, why: Why, retry_after_ms: u64) -> String {
+    match why {
+        Why::PassphraseWanted => format!("the name {name} is claimed"),
+        Why::PassphraseWrong => wrong_passphrase(name),
+        Why::TooManyGuesses => format!("{reason}; waiting {}", short(Duration::from_millis(retry_after_ms))),
+        Why::Unspecified | Why::Illegal | Why::Taken | Why::Stopping => reason.to_owned(),
+    }
+}
+
+/// `bob, carol and 3 more`; or their number, if no names are known.
+fn recipients(fate: &Fate) -> String {
+    let count = fate.recipients as usize;
+    let shown = fate.names.len().min(MAX_NAMED);
+    let named = fate.names[..shown].join(", ");
+    match count.saturating_sub(shown) {
+        _ if shown == 0 => notice::people(count),
+        0 => named,
+        more => format!("{named} and {more} more"),
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::extended::{NodesChanged, PeopleChanged, PersonAt, Receipt, State};
+use crate::wire::extended::{NodesChanged, PeopleChanged, PersonAt, Receipt, RoomState, RoomsChanged, State};
 
 fn view() -> View {
     View::new(false, TimeZone::UTC, Some("http://j/trace/".to_owned()), "alice".to_owned())
@@ -42,6 +42,69 @@ fn messages_show_who_spoke_to_whom_and_when() {
     let tomorrow = Timestamp::from_second(90_000).unwrap();
     let old = view.handle(&message("bob", "alice", "hi"), tomorrow, Instant::now());
     assert_eq!(old, ["1970-01-01 01:00 bob: hi"]);
+}
+
+#[test]
+fn rooms_are_addressees_like_everyone_and_complete_like_people() {
+    let mut view = view();
+    assert_eq!(lines(&mut view, &message("bob", "#ship", "ahoy")), ["01:00 bob to #ship: ahoy"]);
+    let rooms = vec![RoomState { name: "#ship".to_owned(), topic: String::new() }];
+    assert!(lines(&mut view, &Event::Rooms(RoomsChanged { rooms })).is_empty());
+    assert_eq!(view.names().collect::<Vec<_>>(), ["#ship"]);
+    view.color = true;
+    let shown = &lines(&mut view, &message("bob", "#ship", "ahoy"))[0];
+    assert!(shown.contains(&name_color("#ship").normal().paint("#ship").to_string()), "{shown:?}");
+}
+
+#[test]
+fn what_was_said_before_is_dim_and_what_comes_late_says_so() {
+    let mut view = view();
+    let Event::Message(said) = message("bob", "*", "hi") else { unreachable!() };
+    let late = Event::Message(Box::new(Delivery { from_split: true, replayed: true, ..(*said).clone() }));
+    assert_eq!(lines(&mut view, &late), ["01:00 bob to * (from the split): hi"]);
+    let history = Event::Message(Box::new(Delivery { history: true, ..(*said).clone() }));
+    assert_eq!(lines(&mut view, &history), ["01:00 bob to * (earlier): hi"]);
+    let own = Delivery { history: true, from: "alice".to_owned(), to: "bob".to_owned(), ..*said };
+    let own = Event::Message(Box::new(own));
+    assert_eq!(lines(&mut view, &own), ["01:00 alice to bob (earlier): hi"]);
+    view.color = true;
+    let dim = Style::new().dimmed();
+    assert_eq!(lines(&mut view, &history), [dim.paint("01:00 bob to *: hi").to_string()]);
+}
+
+#[test]
+fn those_who_have_had_a_message_are_named_and_the_rest_is_counted() {
+    let mut view = view();
+    lines(&mut view, &Event::Sent { reference: 1, to: "#ship".to_owned(), text: "ahoy".to_owned() });
+    let mut say = |names: &[&str], recipients| {
+        let receipt = Receipt {
+            reference: 1,
+            state: State::Delivered.into(),
+            nodes_holding: 2,
+            nodes_known: 5,
+            recipients,
+            recipients_names: names.iter().map(ToString::to_string).collect(),
+            ..Receipt::default()
+        };
+        assert!(lines(&mut view, &Event::Receipt(Box::new(receipt))).is_empty());
+        view.tick(Instant::now() + Duration::from_secs(1))
+    };
+    assert_eq!(say(&["bob"], 1), ["  ✓ to #ship: delivered to bob, on 2 of 5 nodes"]);
+    let four = say(&["bob", "carol", "dave", "erin"], 6);
+    assert_eq!(four, ["  ✓ to #ship: delivered to bob, carol, dave and 3 more, on 2 of 5 nodes"]);
+    assert_eq!(say(&[], 7), ["  ✓ to #ship: delivered to bob, carol, dave and 4 more, on 2 of 5 nodes"]);
+}
+
+#[test]
+fn a_refused_name_is_explained() {
+    let mut view = view();
+    let mut refused = |why, retry_after_ms| {
+        let reason = "too many passphrases were tried".to_owned();
+        lines(&mut view, &Event::NameRefused { name: "alice".to_owned(), reason, why, retry_after_ms })
+    };
+    assert_eq!(refused(Why::PassphraseWanted, 0), ["* the name alice is claimed"]);
+    assert_eq!(refused(Why::PassphraseWrong, 0), ["* that is not the passphrase of alice"]);
+    assert_eq!(refused(Why::TooManyGuesses, 2_500), ["* too many passphrases were tried; waiting 2.5 s"]);
 }
 
 #[test]

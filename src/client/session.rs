@@ -11,7 +11,7 @@
 //! Orders (messages to send) are taken in every state: without a connection they wait in the outbox.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
@@ -24,8 +24,12 @@ use super::{
     identity::Identity,
     nodes::{Nodes, pauses},
     spans::{Answer, Traced},
+    unsettled::Unsettled,
 };
-use crate::wire::extended::{Command, FromClient, Send};
+use crate::{
+    chat::Passphrase,
+    wire::extended::{Command, FromClient, Send},
+};
 
 /// Most messages that wait for a connection, or for their first receipt; beyond it no more orders are taken.
 const MAX_WAITING: usize = 4_096;
@@ -33,10 +37,6 @@ const MAX_WAITING: usize = 4_096;
 const FIRST_CONNECTION_MS: u64 = 10_000;
 /// A connection that lasted this long shows that things are well again: the next loss is answered at once.
 const STABLE_AFTER_MS: u64 = 3_000;
-/// How long a name that is taken is asked for again after a loss: the others may not have noticed yet that the former
-/// connection is dead.
-const NAME_PATIENCE_MS: u64 = 3_000;
-const NAME_PAUSE_MS: u64 = 250;
 
 /// What a session is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +47,18 @@ pub enum Order {
     },
     /// A slash command for the node.
     Command(String),
+    /// Makes the name one's own.
+    Claim(Passphrase),
     /// Another name, after one was refused.
     Name(String),
+    /// The passphrase of the name, after it was refused without.
+    Passphrase(Passphrase),
 }
 
-/// What to do when the first name is refused.
+/// What to do when the first name is refused, or its passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnRefusal {
-    /// Wait for another name.
+    /// Wait for another name, or a passphrase.
     Ask,
     /// Make another up.
     MakeUp,
@@ -87,14 +91,15 @@ pub struct Session {
     pub(super) nodes: Nodes,
     pub(super) identity: Identity,
     pub(super) on_refusal: OnRefusal,
-    orders: mpsc::Receiver<Order>,
+    pub(super) orders: mpsc::Receiver<Order>,
     orders_open: bool,
     events: mpsc::Sender<Event>,
     pub(super) leave: CancellationToken,
     /// Messages and commands that wait for a connection.
     outbox: VecDeque<FromClient>,
-    /// Written, without a receipt yet.
-    pub(super) unanswered: BTreeSet<u64>,
+    pub(super) unsettled: Unsettled,
+    /// Since the last registration.
+    pub(super) wrong_passphrases: u32,
     next_reference: u64,
     pub(super) traced: Traced,
 }
@@ -116,20 +121,21 @@ impl Drop for Handle {
 
 impl Session {
     /// A session that is not connected yet; `run` it.
-    pub fn new(nodes: Nodes, name: String, on_refusal: OnRefusal, traced: Traced) -> (Self, Handle) {
+    pub fn new(nodes: Nodes, identity: Identity, on_refusal: OnRefusal, traced: Traced) -> (Self, Handle) {
         let (order_sender, orders) = mpsc::channel(256);
         let (events, event_receiver) = mpsc::channel(1_024);
         let leave = CancellationToken::new();
         let session = Self {
             nodes,
-            identity: Identity::new(name),
+            identity,
             on_refusal,
             orders,
             orders_open: true,
             events,
             leave: leave.clone(),
             outbox: VecDeque::new(),
-            unanswered: BTreeSet::new(),
+            unsettled: Unsettled::default(),
+            wrong_passphrases: 0,
             next_reference: 1,
             traced,
         };
@@ -142,6 +148,9 @@ impl Session {
             Stop::End(end) => end,
             Stop::Lost(_) => End::Left,
         };
+        for reference in self.unsettled.end() {
+            self.lose(reference, true).await;
+        }
         for waiting in std::mem::take(&mut self.outbox) {
             if let FromClient::Send(message) = waiting {
                 self.lose(message.reference, false).await;
@@ -159,7 +168,7 @@ impl Session {
             };
             let begin = Instant::now();
             let stop = self.talk(connection).await;
-            for reference in std::mem::take(&mut self.unanswered) {
+            for reference in self.unsettled.lost() {
                 self.lose(reference, true).await;
             }
             let Stop::Lost(error) = stop else { return stop };
@@ -200,68 +209,8 @@ impl Session {
         }
     }
 
-    /// Connects to one node and registers there.
-    async fn enter(&mut self, address: &str) -> Result<Connection, Stop> {
-        let opened = self.attend(Connection::open(address)).await.ok_or(Stop::End(End::Left))?;
-        let mut connection = opened?;
-        let begin = Instant::now();
-        let mut attempt = 0;
-        loop {
-            let asking = self.identity.register();
-            let answered = self.attend(asking.ask(&mut connection)).await.ok_or(Stop::End(End::Left))?;
-            let refusal = match answered? {
-                Ok(registered) => {
-                    self.nodes.settle_at(address);
-                    self.identity.registered(&registered);
-                    self.tell(Event::Registered { address: address.to_owned(), registered: Box::new(registered) })
-                        .await;
-                    return Ok(connection);
-                }
-                Err(refusal) => refusal,
-            };
-            if !refusal.taken {
-                return Err(Stop::Lost(ConnectionError::Refused(refusal.reason)));
-            }
-            if !self.identity.has_registered() {
-                self.choose_name(refusal.reason).await.map_err(Stop::End)?;
-            } else if begin.elapsed() >= Duration::from_millis(NAME_PATIENCE_MS) {
-                attempt += 1;
-                self.identity.vary_name(attempt);
-            } else {
-                let pause = Duration::from_millis(NAME_PAUSE_MS);
-                self.attend(sleep(pause)).await.ok_or(Stop::End(End::Left))?;
-            }
-        }
-    }
-
-    /// The first name was refused.
-    async fn choose_name(&mut self, reason: String) -> Result<(), End> {
-        match self.on_refusal {
-            OnRefusal::End => return Err(End::NameRefused(reason)),
-            OnRefusal::MakeUp => {
-                self.identity.set_name(super::made_up_name());
-                return Ok(());
-            }
-            OnRefusal::Ask => {}
-        }
-        self.tell(Event::NameRefused { name: self.identity.name().to_owned(), reason }).await;
-        loop {
-            tokio::select! {
-                () = self.leave.cancelled() => return Err(End::Left),
-                order = self.orders.recv() => match order {
-                    Some(Order::Name(name)) => {
-                        self.identity.set_name(name);
-                        return Ok(());
-                    }
-                    Some(order) => self.take(order).await,
-                    None => return Err(End::Left),
-                }
-            }
-        }
-    }
-
     /// Waits for something, taking orders meanwhile; `None` if told to leave.
-    async fn attend<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn attend<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(future);
         loop {
             let has_room = self.orders_open && self.outbox.len() < MAX_WAITING;
@@ -284,7 +233,7 @@ impl Session {
     }
 
     /// Takes an order while there is no connection.
-    async fn take(&mut self, order: Order) {
+    pub(super) async fn take(&mut self, order: Order) {
         if let Some(frame) = self.frame(order).await {
             self.outbox.push_back(frame);
         }
@@ -294,9 +243,17 @@ impl Session {
     async fn frame(&mut self, order: Order) -> Option<FromClient> {
         match order {
             Order::Send { to, text } => Some(FromClient::Send(self.message(to, text).await)),
-            Order::Command(line) => Some(FromClient::Command(Command { line })),
-            // It comes too late: a name has been given.
-            Order::Name(_) => None,
+            Order::Command(line) => {
+                self.identity.asks(&line);
+                Some(FromClient::Command(Command { line }))
+            }
+            Order::Claim(passphrase) => {
+                let line = format!("claim {}", passphrase.reveal());
+                self.identity.claim(passphrase);
+                Some(FromClient::Command(Command { line }))
+            }
+            // They come too late: a name has been given.
+            Order::Name(_) | Order::Passphrase(_) => None,
         }
     }
 
@@ -312,7 +269,7 @@ impl Session {
     /// The next order, if more can be taken.
     pub(super) async fn next_order(&mut self) -> Order {
         loop {
-            if !self.orders_open || self.unanswered.len() >= MAX_WAITING {
+            if !self.orders_open || self.unsettled.unanswered() >= MAX_WAITING {
                 std::future::pending::<()>().await;
             }
             match self.orders.recv().await {
@@ -336,7 +293,7 @@ impl Session {
 
     fn post(&mut self, frame: &FromClient, connection: &mut Connection) {
         if let FromClient::Send(message) = frame {
-            self.unanswered.insert(message.reference);
+            self.unsettled.written(message.reference, &message.to);
         }
         connection.send(frame);
     }
@@ -349,7 +306,7 @@ impl Session {
     }
 
     /// A message is not going to be answered.
-    async fn lose(&self, reference: u64, written: bool) {
+    pub(super) async fn lose(&self, reference: u64, written: bool) {
         self.traced.end(reference, Answer::None);
         self.tell(Event::NotAnswered { reference, written }).await;
     }

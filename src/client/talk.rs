@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::{
     connection::{Connection, ConnectionError},
@@ -11,7 +11,7 @@ use super::{
     spans::Answer,
 };
 use crate::wire::{
-    extended::{FromNode, State},
+    extended::{Command, FromClient, FromNode, Receipt, State},
     frames::{Frame, kind},
 };
 
@@ -32,11 +32,12 @@ impl Session {
         let leave = self.leave.clone();
         loop {
             let has_room = connection.has_room();
+            let doubt_ends = self.unsettled.due();
             tokio::select! {
                 frame = connection.next() => match frame {
                     Ok(frame) => {
                         last_heard = Instant::now();
-                        match self.hear(&frame).await {
+                        match self.hear(&frame, &mut connection).await {
                             Ok(()) => {}
                             Err(ConnectionError::Stopping) => {
                                 // What was written is still answered; what is ordered from now on goes to the next node.
@@ -56,6 +57,11 @@ impl Session {
                     }
                     if silence >= Duration::from_millis(ECHO_AFTER_MS) {
                         connection.send_empty(kind::ECHO);
+                    }
+                }
+                () = sleep_until(doubt_ends.unwrap_or_else(Instant::now).into()), if doubt_ends.is_some() => {
+                    for reference in self.unsettled.unknown(Instant::now()) {
+                        self.lose(reference, true).await;
                     }
                 }
                 () = leave.cancelled() => {
@@ -80,7 +86,8 @@ impl Session {
         let farewell = async {
             while let Ok(frame) = connection.next().await {
                 let is_last = frame.kind == kind::GOODBYE_ANSWER;
-                if is_last || !matches!(self.hear(&frame).await, Ok(()) | Err(ConnectionError::Stopping)) {
+                let heard = self.hear(&frame, &mut connection).await;
+                if is_last || !matches!(heard, Ok(()) | Err(ConnectionError::Stopping)) {
                     break;
                 }
             }
@@ -90,22 +97,15 @@ impl Session {
     }
 
     /// Takes a frame from the node. Frames of unknown types are from a later version, and left alone.
-    async fn hear(&mut self, frame: &Frame) -> Result<(), ConnectionError> {
+    async fn hear(&mut self, frame: &Frame, connection: &mut Connection) -> Result<(), ConnectionError> {
         let Some(said) = FromNode::read(frame)? else { return Ok(()) };
         match said {
             FromNode::Delivery(delivery) => {
-                if self.identity.receive(delivery.id.as_ref()) {
+                if self.identity.receive(&delivery) {
                     self.tell(Event::Message(Box::new(delivery))).await;
                 }
             }
-            FromNode::Receipt(receipt) => {
-                if self.unanswered.remove(&receipt.reference) {
-                    let is_refused = receipt.state() == State::Refused;
-                    self.traced.end(receipt.reference, if is_refused { Answer::Refused } else { Answer::Taken });
-                }
-                self.identity.acknowledge(receipt.id.as_ref());
-                self.tell(Event::Receipt(Box::new(receipt))).await;
-            }
+            FromNode::Receipt(receipt) => self.take_receipt(receipt).await,
             FromNode::Notice(notice) => self.tell(Event::Notice(notice.text)).await,
             FromNode::PeopleChanged(change) => self.tell(Event::People(change)).await,
             FromNode::NodesChanged(change) => {
@@ -114,17 +114,33 @@ impl Session {
                 }
                 self.tell(Event::Nodes(change)).await;
             }
+            FromNode::RoomsChanged(change) => {
+                for room in self.identity.update_rooms(&change.rooms) {
+                    connection.send(&FromClient::Command(Command { line: format!("join {room}") }));
+                }
+                self.tell(Event::Rooms(change)).await;
+            }
+            FromNode::Claimed(claimed) => {
+                self.identity.take_claim();
+                self.tell(Event::Claimed { name: claimed.name }).await;
+            }
             FromNode::Renamed(renamed) => {
                 self.identity.set_name(renamed.name.clone());
                 self.tell(Event::Renamed { name: renamed.name, reason: renamed.reason }).await;
             }
             FromNode::Stopping(_) => return Err(ConnectionError::Stopping),
             // Only in answer to a registration, which is over.
-            FromNode::Registered(_)
-            | FromNode::RegisterRefused(_)
-            | FromNode::RoomsChanged(_)
-            | FromNode::Claimed(_) => {}
+            FromNode::Registered(_) | FromNode::RegisterRefused(_) => {}
         }
         Ok(())
+    }
+
+    async fn take_receipt(&mut self, receipt: Receipt) {
+        if self.unsettled.receipt(&receipt) {
+            let is_refused = receipt.state() == State::Refused;
+            self.traced.end(receipt.reference, if is_refused { Answer::Refused } else { Answer::Taken });
+        }
+        self.identity.acknowledge(receipt.id.as_ref());
+        self.tell(Event::Receipt(Box::new(receipt))).await;
     }
 }

@@ -10,17 +10,22 @@ use tokio::{
 };
 
 use super::{
-    Exit, NO_NODE, Settings, complain,
+    Exit, Settings, complain, conclude,
     events::Event,
+    identity::Identity,
     input::{Input, help},
     made_up_name,
     nodes::{Nodes, nearest},
-    prompt::{Prompter, Screen, TerminalGuard, Typed, start},
+    prompt::{Prompter, Screen, Typed, start},
     render::View,
     session::{End, Handle, OnRefusal, Order, Session},
     spans::Traced,
+    tty::TerminalGuard,
 };
-use crate::{chat::Name, wire::lines::printable};
+use crate::{
+    chat::{Name, Passphrase, command::HISTORY_DEFAULT},
+    wire::{extended::Why, lines::printable},
+};
 
 /// Longest time from leaving to the end of the process.
 const LEAVING_MS: u64 = 3_000;
@@ -87,7 +92,9 @@ impl Conversation {
         let Some(address) = self.choose_node().await else { return Exit::Fine };
         let Some(name) = self.choose_name().await else { return Exit::Fine };
         let nodes = Nodes::new(self.settings.nodes.clone(), address);
-        let (session, handle) = Session::new(nodes, name.clone(), OnRefusal::Ask, traced);
+        let history = self.settings.history.unwrap_or(HISTORY_DEFAULT as u32);
+        let identity = Identity::new(name.clone(), self.settings.passphrase.take(), history);
+        let (session, handle) = Session::new(nodes, identity, OnRefusal::Ask, traced);
         let mut running = Running { handle, session: tokio::spawn(session.run()) };
         let trace_url = self.settings.trace_url.clone();
         let mut view = View::new(self.settings.color, TimeZone::system(), trace_url, name);
@@ -130,9 +137,23 @@ impl Conversation {
         tokio::select! {
             typed = self.prompter.ask(question) => match typed {
                 Typed::Line(line) => Some(line),
-                Typed::Leave => None,
+                Typed::Claim(_) | Typed::Leave => None,
             },
             () = self.interrupts.come() => None,
+        }
+    }
+
+    /// The passphrase of a claimed name, or another name; `None` if the person leaves.
+    async fn ask_passphrase(&mut self, name: &str) -> Option<Order> {
+        let question = format!("Passphrase of {} (Enter alone: another name): ", printable(name.as_bytes()));
+        let typed = tokio::select! {
+            typed = self.prompter.ask_secret(&question) => typed,
+            () = self.interrupts.come() => Typed::Leave,
+        };
+        match typed {
+            Typed::Line(line) if line.is_empty() => self.ask_name().await.map(Order::Name),
+            Typed::Line(line) => Some(Order::Passphrase(Passphrase::typed(line.as_bytes()))),
+            Typed::Claim(_) | Typed::Leave => None,
         }
     }
 
@@ -167,15 +188,21 @@ impl Conversation {
                 event = running.handle.events.recv() => {
                     let Some(event) = event else { return false };
                     self.show(view, &event).await;
-                    match event {
+                    let order = match event {
                         Event::Registered { .. } => return true,
-                        Event::NameRefused { .. } => {
-                            let Some(name) = self.ask_name().await else { return false };
-                            if running.handle.orders.send(Order::Name(name)).await.is_err() {
-                                return false;
-                            }
+                        // The session waits, then asks again by itself.
+                        Event::NameRefused { why: Why::TooManyGuesses, .. } => continue,
+                        Event::NameRefused { why: Why::PassphraseWanted | Why::PassphraseWrong, name, .. } => {
+                            // The last attempt was the last one.
+                            if running.session.is_finished() { continue }
+                            self.ask_passphrase(&name).await
                         }
-                        _ => {}
+                        Event::NameRefused { .. } => self.ask_name().await.map(Order::Name),
+                        _ => continue,
+                    };
+                    let Some(order) = order else { return false };
+                    if running.handle.orders.send(order).await.is_err() {
+                        return false;
                     }
                 }
                 () = self.interrupts.come() => return false,
@@ -195,8 +222,15 @@ impl Conversation {
                     self.show(view, &event).await;
                 }
                 typed = self.prompter.typed.recv() => {
-                    let Some(Typed::Line(line)) = typed else { return };
-                    if !self.obey(&line, view, &running.handle).await {
+                    let stays = match typed {
+                        Some(Typed::Line(line)) => self.obey(&line, view, &running.handle).await,
+                        Some(Typed::Claim(secrets)) => {
+                            self.claim(secrets, view, &running.handle).await;
+                            true
+                        }
+                        Some(Typed::Leave) | None => false,
+                    };
+                    if !stays {
                         return;
                     }
                 }
@@ -214,8 +248,10 @@ impl Conversation {
         let order = match Input::parse(line) {
             Ok(Input::Message { to, text }) => Order::Send { to, text },
             Ok(Input::Command(line)) => Order::Command(line),
+            Ok(Input::Claim(Some(passphrase))) => Order::Claim(passphrase),
             Ok(Input::Quit) => return false,
-            Ok(Input::Nothing) => return true,
+            // What is to be claimed with has been asked for where the line was typed.
+            Ok(Input::Nothing | Input::Claim(None)) => return true,
             Ok(Input::Help) => {
                 self.screen.show(&help().iter().map(|line| view.notice(line)).collect::<Vec<_>>()).await;
                 return true;
@@ -225,15 +261,34 @@ impl Conversation {
                 return true;
             }
         };
+        self.order(order, view, handle).await;
+        true
+    }
+
+    /// `/claim` alone was typed, and then the passphrase.
+    async fn claim(&self, secrets: Option<[String; 2]>, view: &View, handle: &Handle) {
+        match secrets {
+            Some([first, second]) if first == second && !first.is_empty() => {
+                self.order(Order::Claim(Passphrase::typed(first.as_bytes())), view, handle).await;
+            }
+            Some([first, _]) if !first.is_empty() => {
+                self.screen.show(&[view.notice("the two are not the same; nothing is changed")]).await;
+            }
+            _ => self.screen.show(&[view.notice("nothing is changed")]).await,
+        }
+    }
+
+    async fn order(&self, order: Order, view: &View, handle: &Handle) {
         if let Err(tokio::sync::mpsc::error::TrySendError::Full(_)) = handle.orders.try_send(order) {
             self.screen.show(&[view.notice("not sent: too much waits for a node already; try again later")]).await;
         }
-        true
     }
 
     async fn show(&self, view: &mut View, event: &Event) {
         let lines = view.handle(event, Timestamp::now(), Instant::now());
-        if matches!(event, Event::People(_) | Event::Registered { .. } | Event::Renamed { .. }) {
+        let is_about_names =
+            matches!(event, Event::People(_) | Event::Rooms(_) | Event::Registered { .. } | Event::Renamed { .. });
+        if is_about_names {
             self.update_prompt(view);
         }
         self.screen.show(&lines).await;
@@ -254,16 +309,6 @@ impl Conversation {
             }
             running.session.await.unwrap_or(End::Left)
         };
-        match timeout(limit, farewell).await.unwrap_or(End::Left) {
-            End::Left => Exit::Fine,
-            End::NoNode => {
-                complain(NO_NODE);
-                Exit::NoNode
-            }
-            End::NameRefused(reason) => {
-                complain(&reason);
-                Exit::NameRefused
-            }
-        }
+        conclude(timeout(limit, farewell).await.unwrap_or(End::Left))
     }
 }

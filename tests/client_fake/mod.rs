@@ -17,8 +17,8 @@ use std::{
 use bytes::BytesMut;
 use clique::wire::{
     extended::{
-        Delivery, FromClient, FromNode, Height, MessageId, NodesChanged, Origin, PeopleChanged, PersonAt, Receipt,
-        RegisterRefused, Registered, State,
+        Claimed, Delivery, FromClient, FromNode, Height, MessageId, NodesChanged, Notice, Origin, PeopleChanged,
+        PersonAt, Receipt, Register, RegisterRefused, Registered, Registration, RoomState, RoomsChanged, State, Why,
     },
     frames::{self, kind},
 };
@@ -31,6 +31,14 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Manners {
     /// Names that somebody else has.
     pub taken: Vec<String>,
+    /// Names that are claimed, with their passphrases.
+    pub claimed: Vec<(String, String)>,
+    /// Whoever registers with any passphrase is told once to wait so long.
+    pub too_many_guesses_ms: Option<u64>,
+    /// The rooms that everybody is in.
+    pub rooms: Vec<String>,
+    /// It does not know anybody from before.
+    pub forgets: bool,
     /// Messages get no receipt.
     pub is_silent: bool,
     /// After a registration nothing is answered, as on a link that is cut without a word.
@@ -67,8 +75,11 @@ impl FakeNode {
                     return;
                 }
                 all.lock().unwrap().push(stream.try_clone().unwrap());
-                let (manners, said) = (manners.clone(), said.clone());
-                thread::spawn(move || serve(index, stream, &manners, &said));
+                let (mut own, said) = (manners.clone(), said.clone());
+                if all.lock().unwrap().len() > 1 {
+                    own.too_many_guesses_ms = None;
+                }
+                thread::spawn(move || serve(index, stream, &own, &said));
             }
         });
         Self { index, address, heard, streams, is_down }
@@ -85,6 +96,11 @@ impl FakeNode {
 
     /// Somebody says something to the client.
     pub fn deliver(&self, number: u64, from: &str, to: &str, text: &str) {
+        self.deliver_as(number, from, to, text, Delivery::default());
+    }
+
+    /// The same, as something said before or late.
+    pub fn deliver_as(&self, number: u64, from: &str, to: &str, text: &str, marks: Delivery) {
         let id = Some(MessageId { origin: Some(origin(self.index)), number });
         let text = text.as_bytes().to_vec();
         let time_unix_ms = 1_700_000_000_000;
@@ -94,7 +110,7 @@ impl FakeNode {
             to: to.to_owned(),
             text,
             time_unix_ms,
-            ..Delivery::default()
+            ..marks
         }));
     }
 
@@ -117,6 +133,20 @@ impl FakeNode {
                 return found;
             }
         }
+    }
+
+    pub fn hear_registration(&self) -> Register {
+        self.hear(|said| match said {
+            FromClient::Register(register) => Some(register),
+            _ => None,
+        })
+    }
+
+    pub fn hear_command(&self) -> String {
+        self.hear(|said| match said {
+            FromClient::Command(command) => Some(command.line),
+            _ => None,
+        })
     }
 
     pub fn hear_message(&self) -> (u64, String, String) {
@@ -162,13 +192,39 @@ fn serve(index: u32, mut stream: TcpStream, manners: &Manners, said: &Sender<Fro
     }
 }
 
+fn refusal(register: &Register, manners: &Manners) -> Option<RegisterRefused> {
+    let name = &register.name;
+    let no = |why: Why, reason: String| {
+        Some(RegisterRefused { reason, taken: why == Why::Taken, why: why.into(), retry_after_ms: 0 })
+    };
+    if manners.taken.contains(name) {
+        return no(Why::Taken, format!("the name {name} is taken; choose another"));
+    }
+    let (_, passphrase) = manners.claimed.iter().find(|(claimed, _)| claimed == name)?;
+    if register.passphrase.is_empty() {
+        return no(Why::PassphraseWanted, format!("the name {name} is claimed; type its passphrase"));
+    }
+    if let Some(retry_after_ms) = manners.too_many_guesses_ms {
+        let refused = no(Why::TooManyGuesses, "too many passphrases were tried; try again in 1 s".to_owned())?;
+        return Some(RegisterRefused { retry_after_ms, ..refused });
+    }
+    if register.passphrase != *passphrase {
+        return no(Why::PassphraseWrong, format!("that is not the passphrase of {name}; choose a name"));
+    }
+    None
+}
+
+fn rooms(names: &[String]) -> FromNode {
+    let room = |name: &String| RoomState { name: name.clone(), topic: String::new() };
+    FromNode::RoomsChanged(RoomsChanged { rooms: names.iter().map(room).collect() })
+}
+
 fn answers(index: u32, number: u64, said: &FromClient, manners: &Manners) -> Vec<FromNode> {
     match said {
-        FromClient::Register(register) if manners.taken.contains(&register.name) => {
-            let reason = format!("the name {} is taken; choose another", register.name);
-            vec![FromNode::RegisterRefused(RegisterRefused { reason, taken: true })]
-        }
         FromClient::Register(register) => {
+            if let Some(refusal) = refusal(register, manners) {
+                return vec![FromNode::RegisterRefused(refusal)];
+            }
             let person = |name: &str, node| PersonAt { name: name.to_owned(), node };
             vec![
                 FromNode::Registered(Registered {
@@ -177,8 +233,10 @@ fn answers(index: u32, number: u64, said: &FromClient, manners: &Manners) -> Vec
                     nodes_reachable: 2,
                     nodes_known: 2,
                     people: 2,
-                    resumed: register.resume.is_some(),
+                    resumed: register.resume.is_some() && !manners.forgets,
                     heights: vec![Height { origin: Some(origin(index)), height: 10 }],
+                    registration: Some(Registration { time: 7, node: index }),
+                    claimed: manners.claimed.iter().any(|(claimed, _)| *claimed == register.name),
                 }),
                 FromNode::PeopleChanged(PeopleChanged {
                     snapshot: true,
@@ -186,6 +244,7 @@ fn answers(index: u32, number: u64, said: &FromClient, manners: &Manners) -> Vec
                     left: Vec::new(),
                 }),
                 FromNode::NodesChanged(NodesChanged::default()),
+                rooms(&manners.rooms),
             ]
         }
         FromClient::Send(_) if manners.is_silent => Vec::new(),
@@ -196,8 +255,12 @@ fn answers(index: u32, number: u64, said: &FromClient, manners: &Manners) -> Vec
             vec![FromNode::Receipt(Receipt { reference: send.reference, id, ..receipt })]
         }
         FromClient::Command(command) => {
-            let text = format!("you asked for {}", command.line);
-            vec![FromNode::Notice(clique::wire::extended::Notice { text })]
+            let (word, rest) = command.line.split_once(' ').unwrap_or((&command.line, ""));
+            match word {
+                "claim" => vec![FromNode::Claimed(Claimed { name: rest.to_owned() })],
+                "join" => vec![rooms(&[rest.to_owned()])],
+                _ => vec![FromNode::Notice(Notice { text: format!("you asked for {}", command.line) })],
+            }
         }
     }
 }
@@ -207,7 +270,17 @@ pub fn client(nodes: &[&FakeNode]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clique"));
     let list: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
     command.arg("client").env("CLIQUE_NODES", list.join(","));
-    for variable in ["CLIQUE_NODE", "CLIQUE_NAME", "CLIQUE_TRACE_URL", "NO_COLOR", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+    for variable in [
+        "CLIQUE_NODE",
+        "CLIQUE_NAME",
+        "CLIQUE_TRACE_URL",
+        "NO_COLOR",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "CLIQUE_PASSPHRASE",
+        "CLIQUE_PASSPHRASE_FILE",
+        "CLIQUE_HISTORY",
+        "CLIQUE_FORMAT",
+    ] {
         command.env_remove(variable);
     }
     command
