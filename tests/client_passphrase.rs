@@ -10,7 +10,7 @@ use rexpect::{
     session::{PtySession, spawn_command},
 };
 
-const SECRET: &str = "four words no less";
+const SECRET: &str = "zebra quilt walrus";
 
 fn claimed() -> Manners {
     Manners { claimed: vec![("alice".to_owned(), SECRET.to_owned())], ..Manners::default() }
@@ -69,7 +69,7 @@ fn scripts_give_the_passphrase_by_variable_or_file() {
 fn too_many_guesses_are_waited_for() {
     let node = FakeNode::start(0, Manners { too_many_guesses_ms: Some(50), ..claimed() });
     let mut command = client(&[&node]);
-    command.args(["--name", "alice", "--format", "json"]).env("CLIQUE_PASSPHRASE", SECRET);
+    command.args(["--name", "alice", "--node", "0", "--format", "json"]).env("CLIQUE_PASSPHRASE", SECRET);
     let mut client = Piped::start(&mut command);
     client.line_with(&[r#""why":"too_many_guesses","retry_after_ms":50"#]);
     client.line_with(&[r#""state":"registered""#]);
@@ -116,12 +116,12 @@ fn a_terminal_asks_for_the_passphrase_and_shows_nothing_of_it() {
         let mut terminal = at_terminal(command);
         until(&mut terminal, "the name alice is claimed");
         until(&mut terminal, "Passphrase of alice");
-        press(&mut terminal, "four words no more\r");
+        press(&mut terminal, "zebra quilt marlin\r");
         let shown = until(&mut terminal, "that is not the passphrase of alice");
         assert!(is_hidden(&shown), "{shown:?}");
         until(&mut terminal, "Passphrase of alice");
-        press(&mut terminal, "four wrods");
-        press(&mut terminal, "\x17words no less\r");
+        press(&mut terminal, "zebra qiult");
+        press(&mut terminal, "\x17quilt walrus\r");
         let shown = until(&mut terminal, "welcome, ");
         assert!(is_hidden(&shown), "{shown:?}");
         node.hear_registration();
@@ -159,7 +159,7 @@ fn claim_alone_asks_twice_while_the_conversation_goes_on() {
     let node = FakeNode::start(0, Manners::default());
     let mut terminal = at_terminal(client(&[&node]));
     until(&mut terminal, "alice> ");
-    for (second, end) in [("four other words", "the two are not the same"), (SECRET, "alice> ")] {
+    for (second, end) in [("zebra quilt marlin", "the two are not the same"), (SECRET, "alice> ")] {
         press(&mut terminal, "/claim\r");
         until(&mut terminal, "Passphrase: ");
         press(&mut terminal, &format!("{SECRET}\r"));

@@ -124,7 +124,7 @@ fn help_is_one_screen_with_the_keys_and_quit_leaves() {
     let mut terminal = named(&[&node], "alice");
     press(&mut terminal, "/help\r");
     terminal.exp_string("everyone in the clique").unwrap();
-    terminal.exp_string("completes names and commands").unwrap();
+    terminal.exp_string("completes names, rooms and commands").unwrap();
     press(&mut terminal, "/who\r");
     terminal.exp_string("you asked for who").unwrap();
     press(&mut terminal, "/quit\r");

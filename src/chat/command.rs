@@ -40,7 +40,7 @@ impl Command {
     pub const ALL: [(&'static str, &'static str, &'static str); 10] = [
         ("who", "[#ROOM]", "who is here, and on which node; who is in a room"),
         ("nodes", "", "the nodes of the clique and their state"),
-        ("claim", "PASSPHRASE", "make your name your own, on every node; again to change the passphrase"),
+        ("claim", "PASSPHRASE", "make your name yours; again: a new passphrase"),
         ("join", "#ROOM", "go into a room; it is made if there is none"),
         ("part", "[#ROOM]", "leave a room"),
         ("rooms", "", "all rooms, who is in them and what they are about"),

@@ -134,11 +134,15 @@ impl Session {
                 is_last.then(|| format!("none of {MAX_WRONG_PASSPHRASES} passphrases was that of {name}"))
             }
         };
-        self.tell_refusal(refusal, why).await;
-        match end {
-            Some(sentence) => Err(Stop::End(End::NameRefused(sentence))),
-            None => self.wait_for_another_name().await,
+        let Some(sentence) = end else {
+            self.tell_refusal(refusal, why).await;
+            return self.wait_for_another_name().await;
+        };
+        // A person would be asked again; to them the sentence is enough.
+        if self.on_refusal == OnRefusal::End {
+            self.tell_refusal(refusal, why).await;
         }
+        Err(Stop::End(End::NameRefused(sentence)))
     }
 
     /// Waits until a person has thought of another name or of the passphrase.

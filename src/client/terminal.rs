@@ -193,8 +193,6 @@ impl Conversation {
                         // The session waits, then asks again by itself.
                         Event::NameRefused { why: Why::TooManyGuesses, .. } => continue,
                         Event::NameRefused { why: Why::PassphraseWanted | Why::PassphraseWrong, name, .. } => {
-                            // The last attempt was the last one.
-                            if running.session.is_finished() { continue }
                             self.ask_passphrase(&name).await
                         }
                         Event::NameRefused { .. } => self.ask_name().await.map(Order::Name),
