@@ -240,6 +240,7 @@ mod tests {
             time_unix_ms: 1 << 41,
             replayed: true,
             traceparent: "00-".into(),
+            ..Delivery::default()
         }));
         assert_eq!(hear(&delivery), Ok(Some((delivery.len(), Event::Message { from: b"alice", text: b"hi" }))));
         let receipt = |state: extended::State| {
