@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     chat::{Addressee, Message, Registration, StateChange, Trace},
-    clique::{Chunk, Origin, log::Dependencies},
+    clique::{Chunk, Dependencies, Origin},
 };
 
 /// Wire types of the protobuf encoding.
