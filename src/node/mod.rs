@@ -23,6 +23,7 @@ mod router;
 mod session;
 pub mod settings;
 mod spans;
+pub mod store;
 mod warnings;
 mod web_door;
 pub mod world;
