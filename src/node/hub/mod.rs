@@ -12,6 +12,7 @@
 //! output has drained. Nothing is queued twice, nothing is dropped, and nobody waits for anybody.
 
 mod accept;
+mod alarms;
 mod claims;
 mod clients;
 mod delivery;
@@ -20,6 +21,7 @@ mod history;
 mod links;
 mod mailboxes;
 mod outcomes;
+mod overview;
 mod people;
 mod ports;
 mod reading;
@@ -45,12 +47,14 @@ use self::{
     delivery::Cursor,
     links::Link,
     outcomes::{Outcomes, Owed},
+    overview::Reported,
     reading::Reads,
     receipts::Receipts,
 };
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
+    overview::{History, NodeCondition, NodeOverview, OriginHeight, Overview},
     ports::{ClientId, Mark, Ports, Sampled, TraceStep, Verdict, crossing_span},
     storage::{FromStore, Recovered, ToStore},
 };
@@ -131,6 +135,8 @@ struct Lost {
     since_ms: u64,
     said_goodbye: bool,
     is_announced: bool,
+    /// What it was known to hold.
+    heights: Heights,
 }
 
 /// What waits for somebody whose node went away without a goodbye.
@@ -193,6 +199,7 @@ pub struct Hub {
     /// Extended clients that have not been told yet who is here.
     newcomers: Vec<ClientId>,
     nodes_changed: bool,
+    reported: Reported,
     has_more_to_apply: bool,
     /// Nobody is let in any more.
     is_stopping: bool,
@@ -236,6 +243,7 @@ impl Hub {
             people_news: Vec::new(),
             newcomers: Vec::new(),
             nodes_changed: false,
+            reported: Reported::default(),
             has_more_to_apply: false,
             is_stopping: false,
             has_said_goodbye: false,
