@@ -54,7 +54,7 @@ pub use self::{
     settings::{Limits, NodeSettings},
 };
 use crate::{
-    clique::Origin,
+    clique::{Keep, Origin},
     telemetry::Spans,
     wire::proto::{DESCRIPTORS, generated::peer_server::PeerServer},
 };
@@ -134,6 +134,7 @@ impl Node {
             expected_nodes: settings.expected_nodes,
             max_log_bytes: settings.max_log_bytes,
             has_store: false,
+            keep: Keep::default(),
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
         });

@@ -25,7 +25,9 @@ mod ports;
 mod reading;
 mod receipts;
 mod registering;
+mod repair;
 mod reports;
+mod retention;
 mod storage;
 mod storing;
 mod voice;
@@ -43,8 +45,8 @@ use self::{
     delivery::Cursor,
     links::Link,
     outcomes::{Outcomes, Owed},
-    reading::Reads,
     overview::Reported,
+    reading::Reads,
     receipts::Receipts,
 };
 pub use self::{
@@ -56,7 +58,7 @@ pub use self::{
 };
 use crate::{
     chat::{Directory, Registration, directory::Change},
-    clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
+    clique::{Heights, Keep, LinkId, Member, Members, Origin, Replica, sources::Ask},
     wire::{
         Dialect,
         extended::{FromNode, Stopping},
@@ -84,6 +86,8 @@ pub struct HubSettings {
     pub max_log_bytes: usize,
     /// Whether there is a disk behind the log. If not, everything counts as synced at once.
     pub has_store: bool,
+    /// What is kept how long, on disk and in memory.
+    pub keep: Keep,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -168,6 +172,8 @@ pub struct Hub {
     going_through: BTreeSet<ClientId>,
     /// What the disk has been asked for.
     reads: Reads,
+    /// When it was last looked at what is kept no longer.
+    retained_ms: u64,
     /// Why the disk takes nothing, as long as it does not.
     unwritable: Option<String>,
     links: BTreeMap<LinkId, Link>,
@@ -218,6 +224,7 @@ impl Hub {
             rereading: BTreeSet::new(),
             going_through: BTreeSet::new(),
             reads: Reads::default(),
+            retained_ms: 0,
             unwritable: None,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -275,6 +282,8 @@ impl Hub {
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.commit(now, ports);
+        self.retain(now);
+        self.repair(now, ports);
         self.write(ports);
         self.apply(now, ports);
         self.go_on_resuming(now, ports);
