@@ -27,7 +27,9 @@ mod ports;
 mod reading;
 mod receipts;
 mod registering;
+mod repair;
 mod reports;
+mod retention;
 mod rooms;
 mod storage;
 mod storing;
@@ -60,7 +62,7 @@ pub use self::{
 };
 use crate::{
     chat::{Directory, Ledger, Registration, directory::Change},
-    clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
+    clique::{Heights, Keep, LinkId, Member, Members, Origin, Replica, sources::Ask},
     wire::{
         Dialect,
         extended::{FromNode, Stopping},
@@ -90,6 +92,8 @@ pub struct HubSettings {
     pub has_store: bool,
     /// Messages that people who write lines are shown first, of what was said last.
     pub history_shown: usize,
+    /// What is kept how long, on disk and in memory.
+    pub keep: Keep,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -178,6 +182,8 @@ pub struct Hub {
     going_through: BTreeSet<ClientId>,
     /// What the disk has been asked for.
     reads: Reads,
+    /// When it was last looked at what is kept no longer.
+    retained_ms: u64,
     /// Why the disk takes nothing, as long as it does not.
     unwritable: Option<String>,
     links: BTreeMap<LinkId, Link>,
@@ -230,6 +236,7 @@ impl Hub {
             rereading: BTreeSet::new(),
             going_through: BTreeSet::new(),
             reads: Reads::default(),
+            retained_ms: 0,
             unwritable: None,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -293,7 +300,10 @@ impl Hub {
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.tell_read(None, now);
+        // What is carried over from what is cut goes to the disk together with the cut.
+        self.retain(now);
         self.commit(now, ports);
+        self.repair(now, ports);
         self.write(ports);
         self.apply(now, ports);
         self.go_on_resuming(now, ports);
