@@ -55,7 +55,12 @@ impl Chain {
 
     /// Takes the entries of a chunk that follow the height. Nothing if the chunk leaves a gap.
     pub fn push(&mut self, chunk: &Chunk) {
-        let last = chunk.last();
+        self.push_to(chunk, chunk.last());
+    }
+
+    /// As `push`, but only up to an entry.
+    pub fn push_to(&mut self, chunk: &Chunk, last: u64) {
+        let last = last.min(chunk.last());
         while self.height < last && chunk.first <= self.height + 1 {
             let to = last.min(boundary_before(self.height) + SEGMENT_ENTRIES);
             self.open.update(&chunk.slice(self.height + 1, to));
@@ -66,6 +71,31 @@ impl Chain {
                 self.open = begin(&hash);
             }
         }
+    }
+
+    /// Goes on after a later boundary whose hash is known, over entries that cannot be had.
+    pub fn skip_to(&mut self, boundary: u64, hash: Hash) {
+        self.height = boundary;
+        self.boundaries.insert(boundary, hash);
+        self.open = begin(&hash);
+    }
+
+    /// Whether it goes back to the beginning: after a hole of which nobody knows the hash, nothing can be compared.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.boundaries.first_key_value().is_none_or(|(number, hash)| *number == 0 || *hash != EMPTY)
+    }
+
+    /// The hash at the height, or at the last boundary up to an entry; and up to which entry it goes.
+    #[must_use]
+    pub fn hash_up_to(&self, number: u64) -> Option<(u64, Hash)> {
+        if !self.is_known() {
+            return None;
+        }
+        if number == self.height {
+            return Some((number, self.hash()));
+        }
+        self.boundaries.range(..=number).next_back().map(|(number, hash)| (*number, *hash))
     }
 
     /// The hash at the height.

@@ -23,6 +23,7 @@ mod router;
 mod session;
 pub mod settings;
 mod spans;
+pub mod store;
 mod vault;
 mod warnings;
 mod web_door;
@@ -54,7 +55,7 @@ pub use self::{
     settings::{Limits, NodeSettings},
 };
 use crate::{
-    clique::Origin,
+    clique::{Keep, Origin},
     telemetry::Spans,
     wire::proto::{DESCRIPTORS, generated::peer_server::PeerServer},
 };
@@ -135,6 +136,7 @@ impl Node {
             max_log_bytes: settings.max_log_bytes,
             history_shown: settings.history_shown,
             has_store: false,
+            keep: Keep::default(),
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
         });
@@ -276,6 +278,7 @@ async fn open_until<E: std::fmt::Display>(
         sleep(LAST_ANSWERS_TIMEOUT).await;
     };
     tokio::select! {
+        biased;
         end = door => if let Err(error) = end {
             tracing::warn!("the {what} door has failed: {error}");
         },

@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use crate::{
     chat::{Person, Registration},
-    clique::{Heights, Held, Member, Origin},
+    clique::{Heights, Held, Member, Origin, Stretch},
 };
 
 /// Version of the peer protocol. Nodes of different versions do not link.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// What nodes say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,15 +17,42 @@ pub enum PeerFrame {
     Proof(Vec<u8>),
     Hello(Box<Hello>),
     Entries(Entries),
-    Heartbeat { held: Vec<Held>, time: u64, outcomes_taken: u64 },
-    Want { origin: Origin, from: u64, stop: bool },
-    Presence { joined: Vec<Person>, left: Vec<Registration> },
-    Reserve { ballot: u64, person: Person },
-    Vote { ballot: u64, granted: bool, former: Option<Box<Person>>, mail: Option<Box<Mail>> },
-    Outcomes { batch: u64, outcomes: Vec<Outcome> },
+    Heartbeat {
+        held: Vec<Held>,
+        time: u64,
+        outcomes_taken: u64,
+    },
+    Want {
+        origin: Origin,
+        from: u64,
+        stop: bool,
+    },
+    Presence {
+        joined: Vec<Person>,
+        left: Vec<Registration>,
+    },
+    Reserve {
+        ballot: u64,
+        person: Person,
+    },
+    Vote {
+        ballot: u64,
+        granted: bool,
+        former: Option<Box<Person>>,
+        mail: Option<Box<Mail>>,
+    },
+    Outcomes {
+        batch: u64,
+        outcomes: Vec<Outcome>,
+    },
     Members(Vec<Member>),
+    /// Asks for these entries once, to repair a damaged stretch.
+    WantRange(Stretch),
+    /// The answer, or the first part of it.
+    Range(Entries),
     Goodbye,
     Refusal(String),
+    Report(Box<NodeReport>),
 }
 
 /// Who a node is and what it has.
@@ -71,6 +98,23 @@ pub struct Outcome {
     pub gone: bool,
 }
 
+/// What a node says of itself, so that any node can be asked about all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Client connections.
+    pub clients: u32,
+    pub people: u32,
+    /// The nodes that it is linked with.
+    pub sees: Vec<u16>,
+    pub is_stopping: bool,
+    /// Why its store takes nothing at the moment; empty if it does, or if there is none.
+    pub unwritable: String,
+    /// Stretches of its log that cannot be read back as they were written.
+    pub damaged: u32,
+    /// Stretches on which its history and that of another node contradict each other.
+    pub diverging: u32,
+}
+
 impl PeerFrame {
     /// About how much memory and wire it takes, in bytes.
     #[must_use]
@@ -78,10 +122,11 @@ impl PeerFrame {
         const SMALL: usize = 64;
         const PERSON: usize = 160;
         match self {
-            Self::Entries(entries) => SMALL + entries.bytes.len(),
+            Self::Entries(entries) | Self::Range(entries) => SMALL + entries.bytes.len(),
             Self::Hello(hello) => SMALL + hello.people.len() * PERSON + hello.held.len() * SMALL,
             Self::Presence { joined, left } => SMALL + joined.len() * PERSON + left.len() * SMALL,
             Self::Outcomes { outcomes, .. } => SMALL + outcomes.len() * SMALL,
+            Self::Report(report) => SMALL + report.sees.len() * 2 + report.unwritable.len(),
             _ => SMALL,
         }
     }

@@ -14,6 +14,7 @@ use clique::{
 };
 
 use crate::{
+    node::SimNode,
     person::{ConnectionId, PersonId, Reading},
     set::MessageSet,
 };
@@ -30,6 +31,8 @@ pub struct Entry {
     pub accepted_ms: u64,
     /// A crash took the last copy.
     pub is_lost: bool,
+    /// It must never have been acknowledged: no disk had it.
+    pub is_unsynced: bool,
     bytes: Bytes,
 }
 
@@ -87,6 +90,8 @@ struct Known {
     /// Who was there after the last turn.
     people: BTreeSet<Registration>,
     set: MessageSet,
+    /// Of each origin, the first entry in memory when last looked at.
+    firsts: BTreeMap<Origin, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -198,6 +203,7 @@ impl Model {
         let mut known = self.known.remove(&hub.node()).filter(|known| known.life == life).unwrap_or_default();
         known.life = life;
         self.give_up_holes(hub, &mut known);
+        self.take_in_evicted(hub, &mut known);
         while let Some(run) = log.applied_at(known.position) {
             known.position = run.position + 1;
             let place = (run.origin, run.first);
@@ -211,6 +217,19 @@ impl Model {
         }
         known.people = hub.directory().present().map(|person| person.registration).collect();
         self.known.insert(hub.node(), known);
+    }
+
+    /// What a node has on its disk and not in memory any more: it has been applied.
+    fn take_in_evicted(&self, hub: &Hub, known: &mut Known) {
+        let log = hub.replica().log();
+        for origin in log.origins() {
+            let first = log.first(origin);
+            let seen = known.firsts.insert(origin, first).unwrap_or(1).max(log.first_kept(origin));
+            if seen < first {
+                let evicted = self.entries.range((origin, seen)..(origin, first));
+                evicted.for_each(|(_, message)| known.set.insert(*message));
+            }
+        }
     }
 
     /// What was dropped everywhere before it came to a node, or from its log since, is not waited for.
@@ -265,6 +284,7 @@ impl Model {
             sender,
             accepted_ms: now_ms,
             is_lost: false,
+            is_unsynced: false,
             bytes: bytes.clone(),
         });
     }
@@ -305,7 +325,9 @@ impl Model {
         });
         if let Some(first) = too_early {
             return self.violation(format!(
-                "Order: at {now_ms} ms node {node} applied m{message} before m{first}, which it answers"
+                "Order: at {now_ms} ms node {node} applied m{message} ({:?}) before m{first} ({:?}), which it answers",
+                self.said[message].entry.as_ref().map(|entry| (entry.origin.node, entry.number)),
+                self.said[*first].entry.as_ref().map(|entry| (entry.origin.node, entry.number)),
             ));
         }
         missing.iter().for_each(|before| self.given_up.insert(*before));
@@ -319,14 +341,24 @@ impl Model {
         row.filter(|said| said.node_had.contains(before)).find_map(|said| said.entry.as_ref())
     }
 
-    /// Nodes have died; what no other holds is lost for good.
-    pub fn memory_lost<'a>(&mut self, alive: impl Iterator<Item = &'a Hub> + Clone) -> usize {
+    /// Nodes have died; what no other holds, nor any disk, is lost for good. Where disks count, none of it may have been
+    /// acknowledged.
+    pub fn copies_lost(&mut self, nodes: &[SimNode], disks_count: bool) -> usize {
         let mut lost = 0;
         for ((origin, number), message) in &self.entries {
-            let entry = self.said[*message].entry.as_mut().unwrap();
-            if !entry.is_lost && alive.clone().all(|hub| hub.replica().log().height(*origin) < *number) {
-                entry.is_lost = true;
-                lost += 1;
+            let said = &mut self.said[*message];
+            let entry = said.entry.as_mut().unwrap();
+            let holds = |node: &SimNode| match node.is_running() {
+                true => node.hub.replica().log().height(*origin) >= *number,
+                false => node.disk.has(*origin, *number),
+            };
+            if entry.is_lost || nodes.iter().any(holds) {
+                continue;
+            }
+            (entry.is_lost, entry.is_unsynced) = (true, disks_count);
+            lost += 1;
+            if disks_count && said.receipts.iter().any(|receipt| receipt.id.is_some()) {
+                self.violations.push(format!("Kept: m{message} was acknowledged, and its last copy is gone"));
             }
         }
         lost

@@ -38,6 +38,7 @@ impl From<u64> for Feed {
 impl Hub {
     /// Everything that links are owed: presence, outcomes, entries, heights, heartbeats; and the end of dead ones.
     pub(super) fn pump_links(&mut self, now: Now, ports: &mut impl Ports) {
+        self.tell_report(now, ports);
         let timing = self.settings.timing;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
@@ -146,7 +147,7 @@ impl Hub {
 }
 
 /// Entries from `next` on, as one piece of bytes, and the number of the last: one chunk as it is, or several small ones.
-fn gather(log: &Log, origin: Origin, next: u64) -> Option<(Bytes, u64)> {
+pub(super) fn gather(log: &Log, origin: Origin, next: u64) -> Option<(Bytes, u64)> {
     let chunk = log.chunk(origin, next)?;
     let mut last = chunk.last();
     let bytes = chunk.slice(next, last);

@@ -12,6 +12,7 @@
 //! output has drained. Nothing is queued twice, nothing is dropped, and nobody waits for anybody.
 
 mod accept;
+mod alarms;
 mod claims;
 mod clients;
 mod delivery;
@@ -20,12 +21,15 @@ mod history;
 mod links;
 mod mailboxes;
 mod outcomes;
+mod overview;
 mod people;
 mod ports;
 mod reading;
 mod receipts;
 mod registering;
+mod repair;
 mod reports;
+mod retention;
 mod rooms;
 mod storage;
 mod storing;
@@ -45,18 +49,20 @@ use self::{
     delivery::Cursor,
     links::Link,
     outcomes::{Outcomes, Owed},
+    overview::Reported,
     reading::Reads,
     receipts::Receipts,
 };
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
+    overview::{History, NodeCondition, NodeOverview, OriginHeight, Overview},
     ports::{ClientId, Mark, Ports, Sampled, TraceStep, Verdict, crossing_span},
     storage::{FromStore, Recovered, ToStore},
 };
 use crate::{
     chat::{Directory, Ledger, Registration, directory::Change},
-    clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
+    clique::{Heights, Keep, LinkId, Member, Members, Origin, Replica, sources::Ask},
     wire::{
         Dialect,
         extended::{FromNode, Stopping},
@@ -86,6 +92,8 @@ pub struct HubSettings {
     pub has_store: bool,
     /// Messages that people who write lines are shown first, of what was said last.
     pub history_shown: usize,
+    /// What is kept how long, on disk and in memory.
+    pub keep: Keep,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -131,6 +139,8 @@ struct Lost {
     since_ms: u64,
     said_goodbye: bool,
     is_announced: bool,
+    /// What it was known to hold.
+    heights: Heights,
 }
 
 /// What waits for somebody whose node went away without a goodbye.
@@ -172,6 +182,8 @@ pub struct Hub {
     going_through: BTreeSet<ClientId>,
     /// What the disk has been asked for.
     reads: Reads,
+    /// When it was last looked at what is kept no longer.
+    retained_ms: u64,
     /// Why the disk takes nothing, as long as it does not.
     unwritable: Option<String>,
     links: BTreeMap<LinkId, Link>,
@@ -193,6 +205,7 @@ pub struct Hub {
     /// Extended clients that have not been told yet who is here.
     newcomers: Vec<ClientId>,
     nodes_changed: bool,
+    reported: Reported,
     has_more_to_apply: bool,
     /// Nobody is let in any more.
     is_stopping: bool,
@@ -223,6 +236,7 @@ impl Hub {
             rereading: BTreeSet::new(),
             going_through: BTreeSet::new(),
             reads: Reads::default(),
+            retained_ms: 0,
             unwritable: None,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -236,6 +250,7 @@ impl Hub {
             people_news: Vec::new(),
             newcomers: Vec::new(),
             nodes_changed: false,
+            reported: Reported::default(),
             has_more_to_apply: false,
             is_stopping: false,
             has_said_goodbye: false,
@@ -285,7 +300,10 @@ impl Hub {
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.tell_read(None, now);
+        // What is carried over from what is cut goes to the disk together with the cut.
+        self.retain(now);
         self.commit(now, ports);
+        self.repair(now, ports);
         self.write(ports);
         self.apply(now, ports);
         self.go_on_resuming(now, ports);
