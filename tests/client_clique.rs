@@ -32,6 +32,7 @@ impl Clique {
                 .args(["node", "--listen", "127.0.0.1", "--ports", &list, "--index", &index.to_string()])
                 .args(["--peers", &peers, "--advertise", &format!("127.0.0.1:{}", grpc[index])])
                 .args(["--grpc-port", &grpc[index].to_string(), "--http-port", &http[index].to_string()])
+                .env("CLIQUE_DATA", ":memory:")
                 .env("CLIQUE_SECRET", "a secret for tests only, long enough")
                 .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
                 .stdout(Stdio::null())
@@ -45,9 +46,13 @@ impl Clique {
     }
 
     fn client(&self, name: &str, node: usize) -> Piped {
+        self.client_with(name, node, |command| command)
+    }
+
+    fn client_with(&self, name: &str, node: usize, set: impl Fn(&mut Command) -> &mut Command) -> Piped {
         let mut command = client(&[]);
         command.env("CLIQUE_NODES", self.addresses.join(",")).args(["--format", "json", "--name", name]);
-        Piped::start(command.args(["--node", &node.to_string()]))
+        Piped::start(set(command.args(["--node", &node.to_string()])))
     }
 
     /// Waits until the nodes have found each other.
@@ -106,4 +111,62 @@ fn a_conversation_goes_on_when_a_node_is_killed_and_nothing_comes_twice_or_out_o
     }
     assert_eq!(alice.end(), 0);
     assert_eq!(bob.end(), 0);
+}
+
+#[test]
+fn a_claimed_name_its_rooms_and_its_mail_go_with_the_client_to_another_node() {
+    let mut clique = Clique::start(3);
+    clique.wait();
+    let mut bob = clique.client("bob", 0);
+    bob.line_with(&[r#""state":"registered""#, r#""node":0"#, r#""claimed":false"#]);
+    bob.type_line("/claim zebra quilt walrus");
+    bob.line_with(&[r#"{"event":"claimed","name":"bob"}"#]);
+    bob.type_line("/join #ship");
+    bob.line_with(&[r##""rooms":[{"name":"#ship""##]);
+    let mut alice = clique.client("alice", 1);
+    alice.line_with(&[r#""state":"registered""#, r#""node":1"#]);
+    alice.type_line("/join #ship");
+    alice.line_with(&[r##""rooms":[{"name":"#ship""##]);
+    alice.type_line("#ship one");
+    bob.line_with(&[r##""to":"#ship","text":"one""##]);
+
+    clique.nodes[0].kill().unwrap();
+    let moved = bob.line_with(&[r#""state":"registered""#]);
+    assert!(moved.contains(r#""name":"bob""#) && moved.contains(r#""claimed":true"#), "{moved}");
+    bob.line_with(&[r##""rooms":[{"name":"#ship""##]);
+    alice.type_line("#ship two");
+    bob.line_with(&[r##""to":"#ship","text":"two""##]);
+    bob.type_line("#ship three");
+    alice.line_with(&[r##""to":"#ship","text":"three""##]);
+    assert_eq!(bob.end(), 0);
+
+    // While nobody of that name is connected his messages wait; they come once, and nobody else gets the name.
+    alice.line_with(&[r#""event":"presence""#, r#""left":["bob"]"#]);
+    alice.type_line("bob four");
+    alice.line_with(&[r#""event":"receipt""#, r#""reference":3"#]);
+    assert_eq!(clique.client("bob", 2).exit_code(), 4);
+    let mut bob = clique.client_with("bob", 2, |command| command.env("CLIQUE_PASSPHRASE", "zebra quilt walrus"));
+    let mail = bob.line_with(&[r#""event":"message""#]);
+    assert!(mail.contains(r#""to":"bob","text":"four""#), "{mail}");
+    assert_eq!((alice.end(), bob.end()), (0, 0));
+    assert!(!bob.rest().iter().any(|line| line.contains(r#""event":"message""#)), "once");
+}
+
+#[test]
+fn rooms_of_a_name_that_is_not_claimed_go_along_too() {
+    let mut clique = Clique::start(2);
+    clique.wait();
+    let mut bob = clique.client("bob", 0);
+    bob.line_with(&[r#""state":"registered""#]);
+    bob.type_line("/join #ship");
+    bob.line_with(&[r##""rooms":[{"name":"#ship""##]);
+    clique.nodes[0].kill().unwrap();
+    bob.line_with(&[r#""state":"registered""#, r#""node":1"#]);
+    let mut alice = clique.client("alice", 1);
+    alice.line_with(&[r#""state":"registered""#]);
+    alice.type_line("/join #ship");
+    alice.line_with(&["you are in #ship", "alice", "bob"]);
+    alice.type_line("#ship ahoy");
+    bob.line_with(&[r##""to":"#ship","text":"ahoy""##]);
+    assert_eq!((alice.end(), bob.end()), (0, 0));
 }

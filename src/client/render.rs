@@ -184,7 +184,7 @@ impl View {
             notice::people(registered.people as usize),
         );
         lines.push(format!("* {welcome}"));
-        lines.push(self.dim("* try:  * hello everyone   NAME hello   /who   /help    Tab completes, Ctrl-D leaves"));
+        lines.push(self.dim("* try:  * hello everyone   NAME hello   /who   /join #ROOM   /help   /quit"));
         lines
     }
 
