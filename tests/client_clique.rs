@@ -1,37 +1,34 @@
 //! The client with real nodes, one of which is killed.
 
 mod client_fake;
+#[allow(dead_code, reason = "a part of it is used here")]
+#[path = "common/ports.rs"]
+mod ports;
 
 use std::{
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use client_fake::{DEADLINE, Piped, client};
+use ports::Ports;
 
 /// Node processes on free ports.
 struct Clique {
     nodes: Vec<Child>,
     addresses: Vec<String>,
+    _ports: Vec<Ports>,
 }
 
 impl Clique {
     fn start(count: usize) -> Self {
-        // Held together, so that no two are the same.
-        let held: Vec<TcpListener> = (0..count * 3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-        drop(held);
-        let (chat, rest) = ports.split_at(count);
-        let (grpc, http) = rest.split_at(count);
-        let join = |parts: &mut dyn Iterator<Item = String>| parts.collect::<Vec<_>>().join(",");
-        let peers = join(&mut grpc.iter().map(|port| format!("127.0.0.1:{port}")));
-        let list = join(&mut chat.iter().map(u16::to_string));
+        let ports: Vec<Ports> = (0..count).map(|_| Ports::claim()).collect();
+        let peers = ports.iter().map(|ports| ports.grpc().to_string()).collect::<Vec<_>>().join(",");
+        let list = ports.iter().map(|ports| ports.chat.to_string()).collect::<Vec<_>>().join(",");
         let nodes = (0..count).map(|index| {
             Command::new(env!("CARGO_BIN_EXE_clique"))
                 .args(["node", "--listen", "127.0.0.1", "--ports", &list, "--index", &index.to_string()])
-                .args(["--peers", &peers, "--advertise", &format!("127.0.0.1:{}", grpc[index])])
-                .args(["--grpc-port", &grpc[index].to_string(), "--http-port", &http[index].to_string()])
+                .args(["--peers", &peers, "--advertise", &ports[index].grpc().to_string()])
                 .env("CLIQUE_DATA", ":memory:")
                 .env("CLIQUE_SECRET", "a secret for tests only, long enough")
                 .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -41,8 +38,8 @@ impl Clique {
                 .unwrap()
         });
         let nodes = nodes.collect();
-        let addresses = chat.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        Self { nodes, addresses }
+        let addresses = ports.iter().map(|ports| ports.chat().to_string()).collect();
+        Self { nodes, addresses, _ports: ports }
     }
 
     fn client(&self, name: &str, node: usize) -> Piped {
