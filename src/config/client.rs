@@ -16,7 +16,7 @@ pub(super) const DEFAULT_NODES: &str = "127.0.0.1:4000,127.0.0.1:4010,127.0.0.1:
 /// What flags do not say.
 const MORE_HELP: &str = "\
 Environment:
-  CLIQUE_PASSPHRASE  The passphrase of your name, if it is claimed (no flag: others could see it there)
+  CLIQUE_PASSPHRASE  The passphrase of your name (no flag: others could see it)
   NO_COLOR           Without colours, if it is set to anything
 
 Exit codes:
@@ -41,7 +41,7 @@ pub struct ClientArgs {
     pub name: Option<String>,
     /// A file with the passphrase of your name, if it is claimed; a terminal is asked for it otherwise.
     #[arg(long, value_name = "FILE", env = "CLIQUE_PASSPHRASE_FILE")]
-    pub passphrase_file: Option<PathBuf>,
+    pub passphrase_file: Option<String>,
     /// How many of the latest messages to show first; by default 20 at a terminal, otherwise none.
     #[arg(long, value_name = "N", env = "CLIQUE_HISTORY")]
     pub history: Option<String>,
@@ -87,7 +87,7 @@ fn history(written: &str) -> Result<u32, SettingsError> {
 /// The first line of the file, or the variable.
 fn passphrase(args: &ClientArgs, environment: &HashMap<String, String>) -> Result<Option<Passphrase>, ConfigError> {
     let written = environment.get("CLIQUE_PASSPHRASE").filter(|written| !written.is_empty());
-    let Some(path) = args.passphrase_file.clone().filter(|path| !path.as_os_str().is_empty()) else {
+    let Some(path) = args.passphrase_file.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from) else {
         return Ok(written.map(|written| Passphrase::typed(written.as_bytes())));
     };
     if written.is_some() {
