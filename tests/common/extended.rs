@@ -36,13 +36,13 @@ impl Extended {
     }
 
     /// Connected and registered, or why not.
-    pub fn ask(address: SocketAddr, register: Register) -> Result<Self, FromNode> {
+    pub fn ask(address: SocketAddr, register: Register) -> Result<Self, Box<FromNode>> {
         let mut socket = Socket::connect(address);
         send(&mut socket, &FromClient::Register(register));
         let mut client = Self { socket, registered: Registered::default(), next_reference: 1, inbox: Vec::new() };
         match client.next() {
             FromNode::Registered(registered) => client.registered = registered,
-            other => return Err(other),
+            other => return Err(Box::new(other)),
         }
         Ok(client)
     }

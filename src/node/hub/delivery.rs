@@ -159,7 +159,8 @@ impl Hub {
                 match self.by_registration.get(&to).map(SmallVec::as_slice) {
                     Some([client]) => self.push_live(*client, to, position, &mut rendered, now, ports),
                     Some(clients) => {
-                        for client in clients.to_vec() {
+                        let devices: SmallVec<[ClientId; 4]> = clients.iter().copied().collect();
+                        for client in devices {
                             self.push_live(client, to, position, &mut rendered, now, ports);
                         }
                     }
