@@ -71,6 +71,7 @@ const RETENTION: Theme = Theme {
     burst: 150,
     crash: 1,
     max_kept_bytes: 40_000,
+    duration_ms: (1_500, 3_000),
     ..DISKS
 };
 
