@@ -28,6 +28,8 @@ pub fn boundary_before(number: u64) -> u64 {
 pub struct Chain {
     /// The last entry that was hashed.
     height: u64,
+    /// Whether it goes back to the first entry.
+    is_known: bool,
     /// Of what follows the last boundary, the hash at that boundary included.
     open: blake3::Hasher,
     /// By the number of the last entry of each complete segment; and where the log begins.
@@ -41,10 +43,11 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// Goes on after a boundary.
+    /// Goes on after a boundary; after a hole, if the hash there is [`EMPTY`]: nobody knows it.
     #[must_use]
     pub fn from_boundary(boundary: u64, hash: Hash) -> Self {
-        Self { height: boundary, open: begin(&hash), boundaries: BTreeMap::from([(boundary, hash)]) }
+        let is_known = boundary == 0 || hash != EMPTY;
+        Self { height: boundary, is_known, open: begin(&hash), boundaries: BTreeMap::from([(boundary, hash)]) }
     }
 
     /// The last entry that was hashed.
@@ -83,13 +86,13 @@ impl Chain {
     /// Whether it goes back to the beginning: after a hole of which nobody knows the hash, nothing can be compared.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.boundaries.first_key_value().is_none_or(|(number, hash)| *number == 0 || *hash != EMPTY)
+        self.is_known
     }
 
     /// The hash at the height, or at the last boundary up to an entry; and up to which entry it goes.
     #[must_use]
     pub fn hash_up_to(&self, number: u64) -> Option<(u64, Hash)> {
-        if !self.is_known() {
+        if !self.is_known {
             return None;
         }
         if number == self.height {
@@ -101,12 +104,9 @@ impl Chain {
     /// The hash at the height.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        if self.height.is_multiple_of(SEGMENT_ENTRIES)
-            && let Some(hash) = self.boundaries.get(&self.height)
-        {
-            return *hash;
-        }
-        *self.open.finalize().as_bytes()
+        // Nothing has been added since it went on there, which after a hole can be anywhere.
+        let boundary = self.boundaries.get(&self.height).copied();
+        boundary.unwrap_or_else(|| *self.open.finalize().as_bytes())
     }
 
     /// The hash at an entry: at the height, or at a boundary that is remembered.

@@ -167,7 +167,9 @@ impl Log {
         let Some(log) = self.origins.get(&origin) else { return Held::new(origin, 1, 0) };
         let (hashed_to, hash) = log.chain.hash_up_to(log.synced).unwrap_or((0, EMPTY));
         let floor_hash = log.chain.hash_at(log.floor - 1).unwrap_or(EMPTY);
-        let (first, height, floor) = (self.first_kept_of(log), log.synced, log.floor);
+        // After a hole of which nobody knows the hash this node has no more, but others may.
+        let floor = if floor_hash == EMPTY { 1 } else { log.floor };
+        let (first, height) = (self.first_kept_of(log), log.synced);
         Held { origin, first, height, floor, floor_hash, hashed_to, hash }
     }
 

@@ -16,6 +16,7 @@ pub mod chunk;
 pub mod damage;
 pub mod handshake;
 pub mod heights;
+mod keeping;
 pub mod log;
 pub mod members;
 pub mod replica;

@@ -6,12 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Chunk, Damage, Dependencies, Heights, Held, HybridClock, Keep, LinkId, Origin, Repaired, Retention, Stored,
-    Stretch,
-    chain::{EMPTY, Hash, boundary_before},
+    Chunk, Damage, Dependencies, Heights, Held, HybridClock, LinkId, Origin, Retention, Stretch,
+    chain::{EMPTY, Hash},
     log::{Applied, Log},
     sources::{Ask, Sources},
-    time::unix_ms,
 };
 
 /// How long an entry waits for one that it depends on and that no linked peer has, in milliseconds.
@@ -57,12 +55,12 @@ pub enum Write {
 
 /// A write that is not on the disk yet.
 #[derive(Debug)]
-struct Unsynced {
-    sequence: u64,
-    origin: Origin,
+pub(super) struct Unsynced {
+    pub(super) sequence: u64,
+    pub(super) origin: Origin,
     /// The last entry that is on the disk once it is.
-    last: u64,
-    bytes: usize,
+    pub(super) last: u64,
+    pub(super) bytes: usize,
 }
 
 /// One node's copy of everything.
@@ -70,30 +68,30 @@ struct Unsynced {
 pub struct Replica {
     me: Origin,
     clock: HybridClock,
-    log: Log,
-    sources: Sources,
+    pub(super) log: Log,
+    pub(super) sources: Sources,
     /// What other origins had been applied here when this node last said so in an entry.
     declared: Heights,
-    applied: Heights,
+    pub(super) applied: Heights,
     /// When the entries that are not applied yet came, in monotonic milliseconds: up to which number, and when. Each
     /// entry has its own wait, or a row of them that nobody can complete would take one wait after the other.
-    arrivals: BTreeMap<Origin, VecDeque<(u64, u64)>>,
+    pub(super) arrivals: BTreeMap<Origin, VecDeque<(u64, u64)>>,
     /// For each link, the origins of which the peer has not been told how far they are held here.
     changed: BTreeMap<LinkId, BTreeSet<Origin>>,
-    has_store: bool,
-    last_sequence: u64,
+    pub(super) has_store: bool,
+    pub(super) last_sequence: u64,
     /// What is still to be handed to the disk.
-    writes: Vec<Write>,
-    unsynced: VecDeque<Unsynced>,
-    unsynced_bytes: usize,
+    pub(super) writes: Vec<Write>,
+    pub(super) unsynced: VecDeque<Unsynced>,
+    pub(super) unsynced_bytes: usize,
     /// Beyond this nothing more is taken until the disk has caught up.
-    max_unsynced_bytes: usize,
-    retention: Retention,
-    damage: Damage,
+    pub(super) max_unsynced_bytes: usize,
+    pub(super) retention: Retention,
+    pub(super) damage: Damage,
     /// Per origin and other node, where their hashes differ: after the last boundary on which they were equal.
-    diverging: BTreeMap<(Origin, u16), Stretch>,
+    pub(super) diverging: BTreeMap<(Origin, u16), Stretch>,
     /// Per origin and other node, up to which entry their hashes were equal.
-    agreed: BTreeMap<(Origin, u16), u64>,
+    pub(super) agreed: BTreeMap<(Origin, u16), u64>,
 }
 
 impl Replica {
@@ -128,67 +126,6 @@ impl Replica {
         Self { log: Log::with_store(max_log_bytes), has_store: true, ..Self::new(me, max_log_bytes) }
     }
 
-    /// Begins with what is on the disk of an origin. The tail is applied by `apply_next`, as if it had just come: what
-    /// was waiting for something at the crash waits again.
-    pub fn recover(&mut self, stored: Stored, now_ms: u64) {
-        let origin = stored.origin;
-        let last = stored.chain.height();
-        self.log.recover(stored);
-        self.applied.raise(origin, self.log.applied(origin));
-        self.arrivals.entry(origin).or_default().push_back((last, now_ms));
-    }
-
-    /// What is to be written, since this was last called.
-    pub fn take_writes(&mut self) -> Vec<Write> {
-        std::mem::take(&mut self.writes)
-    }
-
-    /// Every write up to this one is on the disk.
-    pub fn synced(&mut self, sequence: u64) -> Vec<Ask> {
-        let was_full = self.is_full();
-        while let Some(written) = self.unsynced.pop_front_if(|written| written.sequence <= sequence) {
-            self.unsynced_bytes -= written.bytes;
-            self.log.raise_synced(written.origin, written.last);
-            self.note_change(written.origin);
-        }
-        if was_full { self.plan() } else { Vec::new() }
-    }
-
-    /// Bytes that are not on the disk yet.
-    #[must_use]
-    pub fn unsynced_bytes(&self) -> usize {
-        self.unsynced_bytes
-    }
-
-    /// Whether the disk is so far behind that nothing more is taken.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.unsynced_bytes > self.max_unsynced_bytes
-    }
-
-    /// Asks for an origin no longer, until the disk has caught up.
-    pub fn ask_later(&mut self, link: LinkId, origin: Origin) -> Ask {
-        self.sources.forget(origin);
-        Ask::Stop { link, origin }
-    }
-
-    /// Whether everything that is held is on the disk.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.unsynced.is_empty()
-    }
-
-    fn write(&mut self, origin: Origin, last: u64, bytes: usize, write: impl FnOnce(u64) -> Write) {
-        if !self.has_store {
-            return;
-        }
-        self.last_sequence += 1;
-        let sequence = self.last_sequence;
-        self.writes.push(write(sequence));
-        self.unsynced.push_back(Unsynced { sequence, origin, last, bytes });
-        self.unsynced_bytes += bytes;
-    }
-
     fn push(&mut self, origin: Origin, chunk: Chunk, latest: u64) {
         self.recall(origin, &chunk, latest);
         if self.has_store {
@@ -206,102 +143,9 @@ impl Replica {
         }
     }
 
-    /// Counts entries as kept. `latest` is the latest hybrid time among them.
-    pub fn recall(&mut self, origin: Origin, chunk: &Chunk, latest: u64) {
-        self.retention.add(origin, chunk.last(), chunk.bytes.len() as u64, unix_ms(latest));
-    }
-
-    /// Up to which entry an origin is to be cut, and the first that is then kept: as peers have, or as the bounds say.
-    #[must_use]
-    pub fn next_cut(&self, keep: Keep, now_unix_ms: u64) -> Option<(Origin, u64)> {
-        let settled = |origin: Origin| self.log.synced(origin).min(self.log.applied(origin));
-        let floors = self.sources.floors();
-        let cut_elsewhere = floors.iter().find(|(origin, (floor, _))| {
-            // What has come and is not applied yet is applied first, so that none is passed over.
-            let is_applied = self.log.applied(**origin) == self.log.height(**origin);
-            *floor > self.log.floor(**origin) && (*floor <= settled(**origin) + 1 || is_applied)
-        });
-        let cut_elsewhere = cut_elsewhere.map(|(origin, (floor, _))| (*origin, *floor));
-        cut_elsewhere.or_else(|| {
-            let (origin, last) = self.retention.next(keep, now_unix_ms, settled)?;
-            Some((origin, last + 1))
-        })
-    }
-
-    /// Keeps nothing before `first` any more.
-    pub fn cut(&mut self, origin: Origin, first: u64) {
-        if self.log.height(origin) + 1 < first {
-            self.skip_to(origin, first);
-            return;
-        }
-        self.retention.cut(origin, first);
-        self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
-        let hash = self.log.chain(origin).and_then(|chain| chain.hash_at(first - 1)).unwrap_or(EMPTY);
-        self.log.cut(origin, first);
-        self.write(origin, 0, 0, |sequence| Write::Cut { sequence, origin, first, hash });
-        self.note_change(origin);
-    }
-
-    /// These entries cannot be read back from the disk as they were written.
-    pub fn damaged_at(&mut self, stretch: Stretch) {
-        let first = stretch.first.max(self.log.floor(stretch.origin));
-        let last = stretch.last.min(self.log.height(stretch.origin));
-        if first <= last {
-            self.damage.add(Stretch { first, last, ..stretch });
-        }
-    }
-
-    /// What cannot be read back here.
-    pub fn damaged(&self) -> impl Iterator<Item = Stretch> + '_ {
-        self.damage.stretches()
-    }
-
-    /// Where another node holds other entries, and which node.
-    pub fn diverging(&self) -> impl Iterator<Item = (u16, Stretch)> + '_ {
-        self.diverging.iter().map(|((_, node), stretch)| (*node, *stretch))
-    }
-
-    /// What is to be asked for to repair what is damaged, and on which link.
-    pub fn next_repair(&mut self, now_ms: u64) -> Option<(LinkId, Stretch)> {
-        let (log, sources) = (&self.log, &self.sources);
-        self.damage.next(now_ms, |origin| log.chain(origin), |stretch| sources.holders(stretch))
-    }
-
-    /// A peer has sent what it was asked for to repair what is damaged.
-    pub fn range_came(&mut self, link: LinkId, origin: Origin, chunk: Chunk, now_ms: u64) -> Repaired {
-        let Some(chain) = self.log.chain(origin) else { return Repaired::Nothing };
-        let repaired = self.damage.take(link, origin, chunk, chain, now_ms);
-        if let Repaired::Write(chunks) = &repaired {
-            for chunk in chunks.clone() {
-                let bytes = chunk.cost_bytes();
-                self.write(origin, 0, bytes, |sequence| Write::Repair { sequence, origin, chunk });
-            }
-        }
-        repaired
-    }
-
-    /// Compares the running hashes with those of a peer.
-    fn compare(&mut self, node: u16, held: &[Held]) {
-        for Held { origin, hashed_to, hash, .. } in held.iter().filter(|held| held.hashed_to > 0) {
-            let key = (*origin, node);
-            let mine = self.log.chain(*origin).filter(|chain| chain.is_known());
-            let Some(mine) = mine.and_then(|chain| chain.hash_at(*hashed_to)) else { continue };
-            if mine == *hash {
-                self.agreed.insert(key, *hashed_to);
-                if self.diverging.get(&key).is_some_and(|stretch| stretch.first <= *hashed_to) {
-                    self.diverging.remove(&key);
-                }
-            } else {
-                let first = boundary_before(self.agreed.get(&key).copied().unwrap_or(0)) + 1;
-                self.diverging.insert(key, Stretch { origin: *origin, first, last: *hashed_to });
-            }
-        }
-    }
-
     /// Gives up on everything before `first`. Returns how many entries that were still to come are lost.
-    fn skip_to(&mut self, origin: Origin, first: u64) -> u64 {
-        let floor = self.sources.floors().get(&origin).copied();
-        let hash = floor.filter(|(floor, _)| *floor == first).map_or(EMPTY, |(_, hash)| hash);
+    pub(super) fn skip_to(&mut self, origin: Origin, first: u64) -> u64 {
+        let hash = self.sources.floor_hash(origin, first).unwrap_or(EMPTY);
         let lost = self.log.skip_to(origin, first, hash);
         self.retention.cut(origin, first);
         self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
@@ -479,7 +323,7 @@ impl Replica {
     }
 
     /// Decides anew from whom to get what.
-    fn plan(&mut self) -> Vec<Ask> {
+    pub(super) fn plan(&mut self) -> Vec<Ask> {
         if self.is_full() {
             return Vec::new();
         }
@@ -501,7 +345,7 @@ impl Replica {
         self.changed.get(&link).is_some_and(|changed| !changed.is_empty())
     }
 
-    fn note_change(&mut self, origin: Origin) {
+    pub(super) fn note_change(&mut self, origin: Origin) {
         for changed in self.changed.values_mut() {
             changed.insert(origin);
         }

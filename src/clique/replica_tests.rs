@@ -12,6 +12,12 @@ enum Step {
     Link(usize, usize),
     Cut(usize, usize),
     Apply(usize),
+    /// What a node has written so far is on its disk.
+    Sync(usize),
+    /// A node loses what is not, and begins again, as another origin.
+    Crash(usize),
+    /// A node's disk is gone as well.
+    Wipe(usize),
 }
 
 /// What a peer sends, as far as replicas are concerned.
@@ -29,6 +35,9 @@ struct Node {
     feeds: BTreeMap<usize, BTreeMap<Origin, u64>>,
     /// In the order of application, with what each entry depends on.
     applied: Vec<(Origin, u64)>,
+    /// Written and not yet on the disk.
+    writes: Vec<Write>,
+    disk: BTreeMap<Origin, Vec<Chunk>>,
 }
 
 /// Replicas and the links between them.
@@ -39,6 +48,8 @@ struct Clique {
     /// What every entry depends on, from its own node's mouth.
     needs: BTreeMap<(Origin, u64), Dependencies>,
     now_ms: u64,
+    /// What its node has told somebody to be kept: on its disk, which was not wiped since.
+    kept: BTreeSet<(Origin, u64)>,
 }
 
 fn origin(node: usize) -> Origin {
@@ -58,10 +69,17 @@ fn chunk(first: u64, count: u64, dependencies: Dependencies) -> Chunk {
 }
 
 impl Clique {
-    fn new(count: usize) -> Self {
-        let node =
-            |index| Node { replica: Replica::new(origin(index), 1 << 20), feeds: BTreeMap::new(), applied: Vec::new() };
-        Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), needs: BTreeMap::new(), now_ms: 0 }
+    fn new(count: usize, has_disks: bool) -> Self {
+        let begin = if has_disks { Replica::with_store } else { Replica::new };
+        let node = |index| Node {
+            replica: begin(origin(index), 1 << 20),
+            feeds: BTreeMap::new(),
+            applied: Vec::new(),
+            writes: Vec::new(),
+            disk: BTreeMap::new(),
+        };
+        let nodes = (0..count).map(node).collect();
+        Self { nodes, wires: BTreeMap::new(), needs: BTreeMap::new(), now_ms: 0, kept: BTreeSet::new() }
     }
 
     fn take(&mut self, step: &Step) {
@@ -73,6 +91,9 @@ impl Clique {
             Step::Link(one, other) => self.link(one % count, other % count),
             Step::Cut(one, other) => self.cut(one % count, other % count),
             Step::Apply(node) => self.apply(node % count),
+            Step::Sync(node) => self.sync(node % count),
+            Step::Crash(node) => self.crash(node % count, false),
+            Step::Wipe(node) => self.crash(node % count, true),
         }
         (0..count).for_each(|node| self.send(node));
     }
@@ -81,13 +102,52 @@ impl Clique {
         let state = &mut self.nodes[node];
         let (first, dependencies) = state.replica.next_entry();
         for number in first..first + entries {
-            let mut needs =
-                state.replica.applied().iter().filter(|(other, _)| *other != origin(node)).collect::<Vec<_>>();
+            let me = state.replica.me();
+            let mut needs = state.replica.applied().iter().filter(|(other, _)| *other != me).collect::<Vec<_>>();
             needs.retain(|(_, height)| *height > 0);
-            self.needs.insert((origin(node), number), needs);
+            self.needs.insert((me, number), needs);
         }
+        let me = state.replica.me();
         state.replica.append(chunk(first, entries, dependencies));
-        state.applied.extend((first..first + entries).map(|number| (origin(node), number)));
+        state.applied.extend((first..first + entries).map(|number| (me, number)));
+    }
+
+    fn sync(&mut self, node: usize) {
+        let state = &mut self.nodes[node];
+        state.writes.extend(state.replica.take_writes());
+        let mut asks = Vec::new();
+        for write in state.writes.drain(..) {
+            let Write::Entries { sequence, origin, chunk } = write else { panic!("nothing is cut or repaired") };
+            state.disk.entry(origin).or_default().push(chunk);
+            asks.extend(state.replica.synced(sequence));
+        }
+        let (me, synced) = (state.replica.me(), state.replica.log().synced(state.replica.me()));
+        self.kept.extend((1..=synced).map(|number| (me, number)));
+        self.ask(node, asks);
+    }
+
+    fn crash(&mut self, node: usize, is_wiped: bool) {
+        (0..self.nodes.len()).for_each(|other| self.cut(node, other));
+        let state = &mut self.nodes[node];
+        let me = Origin { incarnation: state.replica.me().incarnation + 1, ..state.replica.me() };
+        state.replica = Replica::with_store(me, 1 << 20);
+        (state.applied, state.writes) = (Vec::new(), Vec::new());
+        if is_wiped {
+            state.disk.clear();
+        }
+        for (origin, tail) in state.disk.clone() {
+            let mut chain = crate::clique::Chain::default();
+            tail.iter().for_each(|chunk| chain.push(chunk));
+            state.replica.recover(crate::clique::Stored { origin, first: 1, chain, tail }, self.now_ms);
+        }
+        if is_wiped {
+            // What no other disk has may be gone.
+            let disks: Vec<_> = self.nodes.iter().map(|node| &node.disk).collect();
+            let has = |disk: &BTreeMap<Origin, Vec<Chunk>>, (origin, number): (Origin, u64)| {
+                disk.get(&origin).and_then(|chunks| chunks.last()).is_some_and(|chunk| chunk.last() >= number)
+            };
+            self.kept.retain(|entry| disks.iter().any(|disk| has(disk, *entry)));
+        }
     }
 
     /// A link of a node is known by its peer's number.
@@ -101,7 +161,8 @@ impl Clique {
         for (here, there) in [(one, other), (other, one)] {
             let held: Vec<Held> = self.nodes[here].replica.log().held().collect();
             self.put(here, there, Sent::Holds(held));
-            let asks = self.nodes[here].replica.link_up(there as LinkId, origin(there), &[]);
+            let peer = self.nodes[there].replica.me();
+            let asks = self.nodes[here].replica.link_up(there as LinkId, peer, &[]);
             self.ask(here, asks);
         }
     }
@@ -193,13 +254,18 @@ impl Clique {
         for one in 0..count {
             (0..one).for_each(|other| self.link(one, other));
         }
+        (0..count).for_each(|node| self.take(&Step::Sync(node)));
         while self.wires.values().any(|wire| !wire.is_empty()) {
             let pairs: Vec<(usize, usize)> = self.wires.keys().copied().collect();
             for (from, to) in pairs {
                 self.take(&Step::Arrive(from, to));
                 self.take(&Step::Apply(to));
+                self.take(&Step::Sync(to));
             }
         }
+        // What is gone everywhere is waited for no longer.
+        self.now_ms += MAX_CAUSAL_WAIT_MS;
+        (0..count).for_each(|node| self.apply(node));
     }
 
     /// Each origin without gaps and in order, and each entry after all that its node had applied before it.
@@ -209,7 +275,11 @@ impl Clique {
             for (origin, number) in &node.applied {
                 assert_eq!(seen.get(*origin) + 1, *number, "one after the other");
                 let needs = &self.needs[&(*origin, *number)];
-                let missing = needs.iter().find(|(other, height)| seen.get(*other) < *height);
+                let is_held = |(other, height): &(Origin, u64)| {
+                    self.nodes.iter().any(|n| n.replica.log().height(*other) >= *height)
+                };
+                let missing =
+                    needs.iter().filter(|need| is_held(need)).find(|(other, height)| seen.get(*other) < *height);
                 assert_eq!(missing, None, "{origin}#{number} was applied before what it depends on");
                 seen.raise(*origin, *number);
             }
@@ -234,7 +304,7 @@ proptest! {
     /// However links come and go, every replica ends with the same logs, each applied in causal order.
     #[test]
     fn replicas_converge_and_apply_in_causal_order(count in 3..6_usize, steps in steps()) {
-        let mut clique = Clique::new(count);
+        let mut clique = Clique::new(count, false);
         for step in &steps {
             clique.take(step);
         }
@@ -243,6 +313,47 @@ proptest! {
         let all: usize = clique.needs.len();
         for node in &clique.nodes {
             prop_assert_eq!(node.applied.len(), all, "node {} has everything", node.replica.me());
+        }
+    }
+}
+
+/// As `steps`, with disks.
+fn steps_with_disks() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0..5_usize, 1..4_u64).prop_map(|(node, entries)| Step::Append(node, entries)),
+        12 => (0..5_usize, 0..5_usize).prop_map(|(from, to)| Step::Arrive(from, to)),
+        4 => (0..5_usize, 0..5_usize).prop_map(|(one, other)| Step::Link(one, other)),
+        1 => (0..5_usize, 0..5_usize).prop_map(|(one, other)| Step::Cut(one, other)),
+        4 => (0..5_usize).prop_map(Step::Apply),
+        3 => (0..5_usize).prop_map(Step::Sync),
+        1 => (0..5_usize).prop_map(Step::Crash),
+    ];
+    let step = prop_oneof![60 => step, 1 => (0..5_usize).prop_map(Step::Wipe)];
+    proptest::collection::vec(step, 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever crashes lose and links bring late, nothing that was on a disk is gone, and all end with the same.
+    #[test]
+    fn what_was_synced_is_everywhere_in_the_end(count in 2..6_usize, steps in steps_with_disks()) {
+        let mut clique = Clique::new(count, true);
+        for step in &steps {
+            clique.take(step);
+        }
+        clique.calm_down();
+        clique.check_order();
+        let first: Vec<Held> = clique.nodes[0].replica.log().held().collect();
+        for node in &clique.nodes {
+            let me = node.replica.me();
+            let held: Vec<Held> = node.replica.log().held().collect();
+            prop_assert_eq!(&held, &first, "heights and hashes of {}", me);
+            prop_assert!(node.replica.is_synced() && node.replica.diverging().next().is_none());
+            for (origin, number) in &clique.kept {
+                prop_assert!(node.replica.log().height(*origin) >= *number, "{} lacks {}#{}", me, origin, number);
+                prop_assert!(node.replica.log().applied(*origin) >= *number, "{} waits for {}#{}", me, origin, number);
+            }
         }
     }
 }

@@ -72,6 +72,13 @@ impl Sources {
         highest
     }
 
+    /// The running hash before a floor that some linked peer has.
+    #[must_use]
+    pub fn floor_hash(&self, origin: Origin, floor: u64) -> Option<Hash> {
+        let floors = self.peers.values().filter_map(|peer| peer.floors.get(&origin));
+        floors.copied().find(|(theirs, _)| *theirs == floor).map(|(_, hash)| hash)
+    }
+
     /// The links whose peers hold all of a stretch.
     #[must_use]
     pub fn holders(&self, stretch: Stretch) -> Vec<LinkId> {

@@ -94,7 +94,7 @@ impl From<Held> for pb::Held {
 impl TryFrom<pb::Held> for Held {
     type Error = WireError;
     fn try_from(held: pb::Held) -> Result<Self, WireError> {
-        if held.first == 0 || held.floor == 0 || held.first > held.height.saturating_add(1).max(held.floor) {
+        if held.first == 0 || held.floor == 0 {
             return Err(WireError::Malformed("what a peer holds"));
         }
         Ok(Self {

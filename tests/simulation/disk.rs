@@ -252,6 +252,11 @@ impl SimDisk {
         self.kept.get(&origin).and_then(|kept| kept.row(number)).is_some_and(|row| !row.is_damaged)
     }
 
+    /// Whether an entry is on the disk, or was and has been cut.
+    pub fn had(&self, origin: Origin, number: u64) -> bool {
+        self.has(origin, number) || self.kept.get(&origin).is_some_and(|kept| number <= kept.base.0)
+    }
+
     pub fn recovered(&self, max_tail_bytes: usize) -> Vec<Recovered> {
         self.kept.iter().map(|(origin, kept)| kept.recovered(*origin, max_tail_bytes)).collect()
     }

@@ -350,7 +350,7 @@ impl Model {
             let entry = said.entry.as_mut().unwrap();
             let holds = |node: &SimNode| match node.is_running() {
                 true => node.hub.replica().log().height(*origin) >= *number,
-                false => node.disk.has(*origin, *number),
+                false => node.disk.had(*origin, *number),
             };
             if entry.is_lost || nodes.iter().any(holds) {
                 continue;

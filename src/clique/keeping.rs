@@ -1,0 +1,165 @@
+//! What a replica keeps on its disk, and for how long; what is wrong with it; and how it compares with that of others.
+
+use super::{
+    Chunk, Held, Keep, LinkId, Origin, Repaired, Replica, Stored, Stretch, Write,
+    chain::{EMPTY, boundary_before},
+    replica::Unsynced,
+    sources::Ask,
+    time::unix_ms,
+};
+
+impl Replica {
+    /// Begins with what is on the disk of an origin. The tail is applied by `apply_next`, as if it had just come: what
+    /// was waiting for something at the crash waits again.
+    pub fn recover(&mut self, stored: Stored, now_ms: u64) {
+        let origin = stored.origin;
+        let last = stored.chain.height();
+        self.log.recover(stored);
+        self.applied.raise(origin, self.log.applied(origin));
+        self.arrivals.entry(origin).or_default().push_back((last, now_ms));
+    }
+
+    /// What is to be written, since this was last called.
+    pub fn take_writes(&mut self) -> Vec<Write> {
+        std::mem::take(&mut self.writes)
+    }
+
+    /// Every write up to this one is on the disk.
+    pub fn synced(&mut self, sequence: u64) -> Vec<Ask> {
+        let was_full = self.is_full();
+        while let Some(written) = self.unsynced.pop_front_if(|written| written.sequence <= sequence) {
+            self.unsynced_bytes -= written.bytes;
+            self.log.raise_synced(written.origin, written.last);
+            self.note_change(written.origin);
+        }
+        if was_full { self.plan() } else { Vec::new() }
+    }
+
+    /// Bytes that are not on the disk yet.
+    #[must_use]
+    pub fn unsynced_bytes(&self) -> usize {
+        self.unsynced_bytes
+    }
+
+    /// Whether the disk is so far behind that nothing more is taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.unsynced_bytes > self.max_unsynced_bytes
+    }
+
+    /// Asks for an origin no longer, until the disk has caught up.
+    pub fn ask_later(&mut self, link: LinkId, origin: Origin) -> Ask {
+        self.sources.forget(origin);
+        Ask::Stop { link, origin }
+    }
+
+    /// Whether everything that is held is on the disk.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
+    pub(super) fn write(&mut self, origin: Origin, last: u64, bytes: usize, write: impl FnOnce(u64) -> Write) {
+        if !self.has_store {
+            return;
+        }
+        self.last_sequence += 1;
+        let sequence = self.last_sequence;
+        self.writes.push(write(sequence));
+        self.unsynced.push_back(Unsynced { sequence, origin, last, bytes });
+        self.unsynced_bytes += bytes;
+    }
+
+    /// Counts entries as kept. `latest` is the latest hybrid time among them.
+    pub fn recall(&mut self, origin: Origin, chunk: &Chunk, latest: u64) {
+        self.retention.add(origin, chunk.last(), chunk.bytes.len() as u64, unix_ms(latest));
+    }
+
+    /// Up to which entry an origin is to be cut, and the first that is then kept: as peers have, or as the bounds say.
+    #[must_use]
+    pub fn next_cut(&self, keep: Keep, now_unix_ms: u64) -> Option<(Origin, u64)> {
+        let settled = |origin: Origin| self.log.synced(origin).min(self.log.applied(origin));
+        let floors = self.sources.floors();
+        let cut_elsewhere = floors.iter().find(|(origin, (floor, _))| {
+            // What has come and is not applied yet is applied first, so that none is passed over.
+            let is_applied = self.log.applied(**origin) == self.log.height(**origin);
+            *floor > self.log.floor(**origin) && (*floor <= settled(**origin) + 1 || is_applied)
+        });
+        let cut_elsewhere = cut_elsewhere.map(|(origin, (floor, _))| (*origin, *floor));
+        cut_elsewhere.or_else(|| {
+            let (origin, last) = self.retention.next(keep, now_unix_ms, settled)?;
+            Some((origin, last + 1))
+        })
+    }
+
+    /// Keeps nothing before `first` any more.
+    pub fn cut(&mut self, origin: Origin, first: u64) {
+        if self.log.height(origin) + 1 < first {
+            self.skip_to(origin, first);
+            return;
+        }
+        self.retention.cut(origin, first);
+        self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
+        let chain = self.log.chain(origin).filter(|chain| chain.is_known());
+        let hash = chain.and_then(|chain| chain.hash_at(first - 1)).unwrap_or(EMPTY);
+        self.log.cut(origin, first);
+        self.write(origin, 0, 0, |sequence| Write::Cut { sequence, origin, first, hash });
+        self.note_change(origin);
+    }
+
+    /// These entries cannot be read back from the disk as they were written.
+    pub fn damaged_at(&mut self, stretch: Stretch) {
+        let first = stretch.first.max(self.log.floor(stretch.origin));
+        let last = stretch.last.min(self.log.height(stretch.origin));
+        if first <= last {
+            self.damage.add(Stretch { first, last, ..stretch });
+        }
+    }
+
+    /// What cannot be read back here.
+    pub fn damaged(&self) -> impl Iterator<Item = Stretch> + '_ {
+        self.damage.stretches()
+    }
+
+    /// Where another node holds other entries, and which node.
+    pub fn diverging(&self) -> impl Iterator<Item = (u16, Stretch)> + '_ {
+        self.diverging.iter().map(|((_, node), stretch)| (*node, *stretch))
+    }
+
+    /// What is to be asked for to repair what is damaged, and on which link.
+    pub fn next_repair(&mut self, now_ms: u64) -> Option<(LinkId, Stretch)> {
+        let (log, sources) = (&self.log, &self.sources);
+        self.damage.next(now_ms, |origin| log.chain(origin), |stretch| sources.holders(stretch))
+    }
+
+    /// A peer has sent what it was asked for to repair what is damaged.
+    pub fn range_came(&mut self, link: LinkId, origin: Origin, chunk: Chunk, now_ms: u64) -> Repaired {
+        let Some(chain) = self.log.chain(origin) else { return Repaired::Nothing };
+        let repaired = self.damage.take(link, origin, chunk, chain, now_ms);
+        if let Repaired::Write(chunks) = &repaired {
+            for chunk in chunks.clone() {
+                let bytes = chunk.cost_bytes();
+                self.write(origin, 0, bytes, |sequence| Write::Repair { sequence, origin, chunk });
+            }
+        }
+        repaired
+    }
+
+    /// Compares the running hashes with those of a peer.
+    pub(super) fn compare(&mut self, node: u16, held: &[Held]) {
+        for Held { origin, hashed_to, hash, .. } in held.iter().filter(|held| held.hashed_to > 0) {
+            let key = (*origin, node);
+            let mine = self.log.chain(*origin).filter(|chain| chain.is_known());
+            let Some(mine) = mine.and_then(|chain| chain.hash_at(*hashed_to)) else { continue };
+            if mine == *hash {
+                self.agreed.insert(key, *hashed_to);
+                if self.diverging.get(&key).is_some_and(|stretch| stretch.first <= *hashed_to) {
+                    self.diverging.remove(&key);
+                }
+            } else {
+                let first = boundary_before(self.agreed.get(&key).copied().unwrap_or(0)) + 1;
+                self.diverging.insert(key, Stretch { origin: *origin, first, last: *hashed_to });
+            }
+        }
+    }
+}
