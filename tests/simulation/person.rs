@@ -119,10 +119,11 @@ impl Person {
             }]),
             Dialect::Frames => FromClient::Register(Registering { name, ..Registering::default() }),
             Dialect::Extended => {
-                let resume = self
-                    .received
-                    .as_ref()
-                    .map(|received| Resume { received: received.clone(), sent: self.sent.iter().collect() });
+                let resume = self.received.as_ref().map(|received| Resume {
+                    received: received.clone(),
+                    sent: self.sent.iter().collect(),
+                    unsettled: Vec::new(),
+                });
                 FromClient::Register(Registering { name, key_hash: Some(self.key_hash), resume })
             }
         }
@@ -214,6 +215,7 @@ impl Connection {
             Some(FromNode::Notice(extended::Notice { text })) => Heard::Notice(text),
             Some(FromNode::Renamed(renamed)) => Heard::Renamed(renamed.name),
             Some(FromNode::Stopping(_)) => Heard::Notice("stopping".to_owned()),
+            Some(FromNode::RoomsChanged(_) | FromNode::Claimed(_)) => Heard::Nothing,
             Some(FromNode::PeopleChanged(change)) => {
                 if change.snapshot {
                     self.people.clear();

@@ -106,15 +106,19 @@ impl Directory {
         }
     }
 
-    fn forget_departed(&mut self) {
-        let oldest = self.departed_order.pop_front();
-        let Some(forgotten) = oldest.and_then(|oldest| self.departed.remove(&oldest)) else {
-            return;
-        };
-        if let Some(hash) = forgotten.key_hash
-            && self.sessions.get(&hash) == Some(&forgotten.registration)
+    /// Somebody who has left does not come back: their client cannot resume any more.
+    pub fn forget(&mut self, registration: Registration) {
+        let forgotten = self.departed.remove(&registration);
+        if let Some(hash) = forgotten.and_then(|person| person.key_hash)
+            && self.sessions.get(&hash) == Some(&registration)
         {
             self.sessions.remove(&hash);
+        }
+    }
+
+    fn forget_departed(&mut self) {
+        if let Some(oldest) = self.departed_order.pop_front() {
+            self.forget(oldest);
         }
     }
 

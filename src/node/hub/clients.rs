@@ -18,7 +18,10 @@ use super::{
 use crate::{
     chat::{Command, Name, Registration, directory::KeyHash, notice},
     clique::{Heights, Origin},
-    wire::{Dialect, frames, peer::Outcome},
+    wire::{
+        Dialect, frames,
+        peer::{Awaited, Outcome},
+    },
 };
 
 /// Inputs put aside for a client while its name is asked for; beyond it the connection is given up.
@@ -73,6 +76,8 @@ pub struct Resume {
     pub received: Heights,
     /// What it has sent.
     pub sent: Vec<(Origin, u64)>,
+    /// Of what it has sent, that whose receipts it still waits for.
+    pub unsettled: Vec<(Origin, Awaited)>,
 }
 
 /// A message as it came from its sender.
@@ -112,6 +117,8 @@ pub(super) struct Client {
     pub(super) past: Past,
     /// Messages dropped from the log before this client had them, not yet told.
     pub(super) missed: u64,
+    /// It has said goodbye, and does not come back.
+    has_quit: bool,
     /// What came while the name was being asked for.
     deferred: VecDeque<FromClient>,
     /// The addressee of the last message, as long as nobody came or went.
@@ -126,6 +133,7 @@ impl Client {
             cursor: Cursor::Live,
             past: Past::default(),
             missed: 0,
+            has_quit: false,
             deferred: VecDeque::new(),
             last_target: None,
         }
@@ -168,6 +176,7 @@ impl Hub {
                 let mut out = Vec::new();
                 frames::encode_empty(&mut out, frames::kind::GOODBYE_ANSWER);
                 ports.to_client(client, &out, None);
+                self.quits(client);
                 ports.close_client(client);
             }
             FromClient::HalfClosed => {
@@ -189,9 +198,10 @@ impl Hub {
                 }
             }
             FromClient::Written(marks) => {
+                let name =
+                    self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
                 for mark in marks.iter().filter(|mark| mark.wants_receipt) {
-                    let (origin, number) = (mark.origin, mark.number);
-                    self.report(Outcome { origin, number, delivered: 1, gone: false });
+                    self.report(Outcome::delivered(mark.origin, mark.number, name.clone()));
                 }
             }
             FromClient::Closed { unwritten } => self.closed(client, &unwritten, ports),
@@ -258,6 +268,7 @@ impl Hub {
         match command {
             Command::Quit => {
                 self.tell(client, &notice::goodbye(), ports);
+                self.quits(client);
                 ports.close_client(client);
             }
             command => {
@@ -268,8 +279,17 @@ impl Hub {
         }
     }
 
+    /// A client leaves for good; those that are told to go on elsewhere say goodbye too.
+    fn quits(&mut self, client: ClientId) {
+        let is_stopping = self.is_stopping;
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.has_quit = !is_stopping;
+        }
+    }
+
     fn closed(&mut self, client: ClientId, unwritten: &[Mark], ports: &mut impl Ports) {
         self.replaying.remove(&client);
+        self.unfollow(client);
         let Some(state) = self.clients.remove(&client) else { return };
         if let Some(former) = state.past.former() {
             self.successors.remove(&former);
@@ -291,7 +311,7 @@ impl Hub {
             let is_elsewhere = self.directory.person(mark.recipient).is_some();
             if !is_elsewhere && !self.directory.may_resume(mark.recipient) {
                 let (origin, number) = (mark.origin, mark.number);
-                self.report(Outcome { origin, number, delivered: 0, gone: true });
+                self.report(Outcome::gone(origin, number));
             }
         }
     }
@@ -306,8 +326,12 @@ impl Hub {
         let changes = self.directory.left(self.node(), registration);
         self.broadcast_presence(Vec::new(), vec![registration]);
         self.people_changed(changes, ports);
+        if state.has_quit {
+            self.directory.forget(registration);
+            self.broadcast_quit(registration);
+        }
         // An extended client may resume, and then gets the rest.
-        if state.dialect != Dialect::Extended {
+        if state.dialect != Dialect::Extended || state.has_quit {
             self.note_ended(registration);
             if let Cursor::At { position } = state.cursor {
                 self.report_left_behind(registration, position);

@@ -93,7 +93,9 @@ impl Hub {
             // Entries are checked when they come in, so this cannot fail; if it did, the rest could not be read either.
             let Ok((view, length)) = read_entry(bytes) else { return };
             if let Body::Message(message) = view.body {
-                self.deliver_message(place, Rendered::new(origin, place.1, view.time, message), now, ports);
+                let is_late = self.splits.is_late(origin, place.1);
+                let rendered = Rendered::new(origin, place.1, view.time, message).late(is_late);
+                self.deliver_message(place, rendered, now, ports);
             }
             bytes = &bytes[length..];
             place = (place.0 + 1, place.1 + 1);
@@ -156,7 +158,7 @@ impl Hub {
     /// If the addressee was on this node and has left for good, the sender is told.
     fn note_gone(&mut self, origin: Origin, number: u64, to: Registration) {
         if self.ended.contains(&to) {
-            self.report(Outcome { origin, number, delivered: 0, gone: true });
+            self.report(Outcome::gone(origin, number));
         }
     }
 
@@ -220,7 +222,7 @@ impl Hub {
             .map(|(origin, number, ..)| (origin, number))
             .collect();
         for (origin, number) in left_behind {
-            self.report(Outcome { origin, number, delivered: 0, gone: true });
+            self.report(Outcome::gone(origin, number));
         }
     }
 
@@ -266,7 +268,8 @@ impl Hub {
                 if is_replay && std::mem::take(&mut past.is_unannounced) && dialect != Dialect::Extended {
                     self.tell(client, &notice::replaying(), ports);
                 }
-                let mut rendered = Rendered::new(origin, number, time, message);
+                let is_late = self.splits.is_late(origin, number);
+                let mut rendered = Rendered::new(origin, number, time, message).late(is_late);
                 let mark = rendered.mark(registration, now, Some(unix_ms(time)));
                 ports.to_client(client, rendered.for_dialect(dialect, is_replay), mark);
             }

@@ -16,6 +16,7 @@ mod alarms;
 mod clients;
 mod delivery;
 mod feeding;
+mod following;
 mod links;
 mod mailboxes;
 mod outcomes;
@@ -25,6 +26,7 @@ mod ports;
 mod receipts;
 mod registering;
 mod reports;
+mod splits;
 mod storage;
 mod storing;
 mod voice;
@@ -40,10 +42,12 @@ use self::{
     accept::{Accepted, Accepting},
     clients::Client,
     delivery::Cursor,
+    following::Following,
     links::Link,
     outcomes::{Outcomes, Owed},
     overview::Reported,
     receipts::Receipts,
+    splits::Splits,
 };
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
@@ -127,6 +131,8 @@ struct Lost {
     since_ms: u64,
     said_goodbye: bool,
     is_announced: bool,
+    /// What it said meanwhile has come through others.
+    is_bridged: bool,
     /// What it was known to hold.
     heights: Heights,
 }
@@ -174,12 +180,14 @@ pub struct Hub {
     /// Taken, appended, and not yet on the disk: their senders are told once they are.
     unacknowledged: VecDeque<Accepted>,
     receipts: Receipts,
+    following: Following,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
     /// Extended clients that have not been told yet who is here.
     newcomers: Vec<ClientId>,
     nodes_changed: bool,
     reported: Reported,
+    splits: Splits,
     has_more_to_apply: bool,
     /// Nobody is let in any more.
     is_stopping: bool,
@@ -214,10 +222,12 @@ impl Hub {
             accepting: Accepting::default(),
             unacknowledged: VecDeque::new(),
             receipts: Receipts::default(),
+            following: Following::new(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
             nodes_changed: false,
             reported: Reported::default(),
+            splits: Splits::default(),
             has_more_to_apply: false,
             is_stopping: false,
             has_said_goodbye: false,
@@ -256,12 +266,16 @@ impl Hub {
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.commit(now, ports);
         self.write(ports);
-        self.apply(now, ports);
+        self.announce_back(now, ports);
+        if !self.is_gathering() {
+            self.apply(now, ports);
+        }
         self.go_on_resuming(now, ports);
         self.replay(now, ports);
         self.evict(ports);
-        self.acknowledge(ports);
+        self.acknowledge(now, ports);
         self.tell_outcomes(ports);
+        self.tell_steps(now, ports);
         self.tell_people_news(ports);
         self.announce_lost(now, ports);
         self.tell_nodes_news(ports);
@@ -294,7 +308,7 @@ impl Hub {
         let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
         let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty();
         let waiting = is_waiting.then_some(now.monotonic_ms + 50);
-        links.chain(waiting).fold(idle, u64::min)
+        links.chain(waiting).chain(self.back_due_ms()).fold(idle, u64::min)
     }
 
     /// Lets nobody in any more, and tells everybody. Messages are still accepted, so that those who were about to send

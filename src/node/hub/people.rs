@@ -44,6 +44,7 @@ impl Hub {
 
     fn renamed(&mut self, person: &Person, old: &Name, ports: &mut impl Ports) {
         self.broadcast_presence(vec![person.clone()], Vec::new());
+        self.note_renamed(person, old);
         let Some(client) = self.by_registration.get(&person.registration).copied() else { return };
         self.set_life(client, Life::Registered { name: person.name.clone(), registration: person.registration });
         let text = notice::renamed(old.as_str(), person.name.as_str());

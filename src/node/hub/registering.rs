@@ -103,7 +103,8 @@ impl Hub {
         }
     }
 
-    fn admit(&mut self, client: ClientId, person: Person, resume: Option<Resume>, ports: &mut impl Ports) {
+    fn admit(&mut self, client: ClientId, person: Person, mut resume: Option<Resume>, ports: &mut impl Ports) {
+        let unsettled = resume.as_mut().map(|resume| std::mem::take(&mut resume.unsettled)).unwrap_or_default();
         let registration = person.registration;
         let is_resumed = resume.is_some() && person.attached != registration.time;
         self.place_cursor(client, &person, resume, is_resumed);
@@ -115,6 +116,7 @@ impl Hub {
         self.broadcast_presence(vec![person.clone()], Vec::new());
         self.people_changed(changes, ports);
         self.welcome(client, &person, is_resumed, ports);
+        self.follow(client, registration, unsettled, ports);
     }
 
     fn welcome(&mut self, client: ClientId, person: &Person, is_resumed: bool, ports: &mut impl Ports) {

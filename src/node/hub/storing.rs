@@ -29,11 +29,11 @@ impl Hub {
     }
 
     /// Takes what the disk has to say.
-    pub fn from_store(&mut self, input: FromStore, _now: Now, ports: &mut impl Ports) {
+    pub fn from_store(&mut self, input: FromStore, now: Now, ports: &mut impl Ports) {
         match input {
             FromStore::Synced { sequence } => {
                 self.replica.synced(sequence);
-                self.acknowledge(ports);
+                self.acknowledge(now, ports);
             }
             FromStore::Read { .. } | FromStore::Damaged { .. } | FromStore::Unwritable { .. } | FromStore::Writable => {
             }

@@ -12,7 +12,7 @@ use crate::{
     },
     wire::{
         Dialect, WireError,
-        extended::{self, heights_from_proto},
+        extended::{self, awaited, heights_from_proto},
         frames::{self, Frame, FrameError, kind},
         lines::{self, LineError, LineReader},
         traceparent::parse_traceparent,
@@ -181,7 +181,8 @@ impl Parser {
         self.note_name(&name);
         let resume = register.resume.map(|resume| {
             let sent: Heights = heights_from_proto(resume.sent);
-            Resume { received: heights_from_proto(resume.heights), sent: sent.iter().collect() }
+            let unsettled = resume.unsettled.into_iter().filter_map(awaited).collect();
+            Resume { received: heights_from_proto(resume.heights), sent: sent.iter().collect(), unsettled }
         });
         let key_hash = Some(Sha256::digest(&register.session_key).into());
         Ok(FromClient::Register(Registering { name, key_hash, resume }))
