@@ -238,8 +238,15 @@ fn a_split_and_its_end_are_told_in_a_line_each_and_what_was_said_meanwhile_is_ma
         sender.send("*", number.to_string());
     }
     let reference = extended.send("*", "from the smaller side");
-    let receipt = extended.receipt(reference, State::Replicated);
-    assert_eq!((receipt.nodes_holding, receipt.nodes_known), (2, 5), "told what can be, as long as the split lasts");
+    let on_nodes = |extended: &mut Extended, nodes: u32| {
+        extended.wait_for(|frame| match frame {
+            FromNode::Receipt(receipt) if receipt.reference == reference && receipt.nodes_holding == nodes => {
+                Some(receipt.nodes_known)
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(on_nodes(&mut extended, 2), 5, "told what can be, as long as the split lasts");
     assert_eq!(watcher.line(), "extended to *: from the smaller side");
     let _earlier = split.frames(1, "bob");
     let mut later = split.frames(3, "bob");
@@ -270,13 +277,7 @@ fn a_split_and_its_end_are_told_in_a_line_each_and_what_was_said_meanwhile_is_ma
         assert_eq!(delivery.text, number.to_string().as_bytes());
         assert!(delivery.from_split && !delivery.replayed);
     }
-    let receipt = extended.wait_for(|frame| match frame {
-        FromNode::Receipt(receipt) if receipt.reference == reference && receipt.nodes_holding == 5 => {
-            Some(receipt.clone())
-        }
-        _ => None,
-    });
-    assert_eq!(receipt.nodes_known, 5);
+    assert_eq!(on_nodes(&mut extended, 5), 5);
     // What is said from now on is as always.
     split.clique.wait_whole();
     sender.send("*", "live");

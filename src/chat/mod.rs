@@ -6,6 +6,7 @@
 pub mod change;
 pub mod command;
 pub mod directory;
+pub mod ledger;
 pub mod message;
 pub mod name;
 pub mod notice;
@@ -13,5 +14,6 @@ pub mod notice;
 pub use change::{EntryId, StateChange};
 pub use command::Command;
 pub use directory::{Directory, Person};
+pub use ledger::Ledger;
 pub use message::{Addressee, Message, Registration, Trace};
 pub use name::{Name, NameError, SERVICE_NAME};

@@ -23,6 +23,7 @@ mod router;
 mod session;
 pub mod settings;
 mod spans;
+pub mod store;
 mod warnings;
 mod web_door;
 pub mod world;
@@ -274,6 +275,7 @@ async fn open_until<E: std::fmt::Display>(
         sleep(LAST_ANSWERS_TIMEOUT).await;
     };
     tokio::select! {
+        biased;
         end = door => if let Err(error) = end {
             tracing::warn!("the {what} door has failed: {error}");
         },

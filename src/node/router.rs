@@ -204,6 +204,7 @@ impl<W: World> Router<W> {
             } else {
                 let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
                 tokio::select! {
+                    biased;
                     count = self.inputs.recv_many(&mut received, MAX_INPUTS_PER_TURN) => {
                         if count == 0 {
                             return;

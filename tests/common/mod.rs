@@ -12,6 +12,7 @@ pub mod process;
 pub mod proxy;
 pub mod socket;
 pub mod split;
+pub mod wanderer;
 
 use std::{
     thread,

@@ -215,7 +215,6 @@ impl Connection {
             Some(FromNode::Notice(extended::Notice { text })) => Heard::Notice(text),
             Some(FromNode::Renamed(renamed)) => Heard::Renamed(renamed.name),
             Some(FromNode::Stopping(_)) => Heard::Notice("stopping".to_owned()),
-            Some(FromNode::RoomsChanged(_) | FromNode::Claimed(_)) => Heard::Nothing,
             Some(FromNode::PeopleChanged(change)) => {
                 if change.snapshot {
                     self.people.clear();
@@ -225,7 +224,7 @@ impl Connection {
                 self.people.extend(change.joined.into_iter().map(|person| (person.name, node(person.node))));
                 Heard::Nothing
             }
-            Some(FromNode::NodesChanged(_)) => Heard::Nothing,
+            Some(FromNode::NodesChanged(_) | FromNode::RoomsChanged(_) | FromNode::Claimed(_)) => Heard::Nothing,
             None => hear_frame(frame),
         }
     }
