@@ -42,7 +42,7 @@ impl Hub {
             .into_iter()
             .filter(|person| self.directory.person(person.registration).is_some_and(|now| now.node == person.node))
             .collect();
-        if !joined.is_empty() || !left.is_empty() {
+        if !joined.is_empty() || !left.is_empty() || !quit.is_empty() {
             ports.to_link(link, PeerFrame::Presence { joined, left, quit });
         }
         if let Some((batch, outcomes)) = self.owed_outcomes.get_mut(&state.node).and_then(Owed::next_batch) {

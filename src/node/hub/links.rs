@@ -18,6 +18,9 @@ use crate::{
 /// A node that was lost this part of the announcement's delay ago is announced together with the first.
 const SAME_CUT_SHARE: u64 = 5;
 
+/// People who said goodbye and are remembered for nodes that could not be told.
+const MAX_QUIT: usize = 1_000;
+
 /// What comes from a peer.
 #[derive(Debug)]
 pub enum FromLink {
@@ -137,7 +140,7 @@ impl Hub {
                 unacknowledged: 0,
                 joined: Vec::new(),
                 left: Vec::new(),
-                quit: Vec::new(),
+                quit: self.quit.iter().copied().collect(),
                 report: None,
                 is_reported_to: false,
                 said_goodbye: false,
@@ -390,6 +393,10 @@ impl Hub {
     /// Somebody who has just left does not come back.
     pub(super) fn broadcast_quit(&mut self, registration: Registration) {
         self.links.values_mut().for_each(|link| link.quit.push(registration));
+        self.quit.push_back(registration);
+        if self.quit.len() > MAX_QUIT {
+            self.quit.pop_front();
+        }
     }
 
     /// Tells people, once, which nodes cannot be reached; not of a link that is back at once. The links that one cut ends

@@ -160,6 +160,8 @@ pub struct Hub {
     /// Stays that ended on this node for good. Not told by their time: that of a former life of this node can be later
     /// than its present clock, and what a former life delivered is not known any more.
     ended: BTreeSet<Registration>,
+    /// Of these the latest whose clients could have resumed and said goodbye instead: nodes that come later are told.
+    quit: VecDeque<Registration>,
     /// Which client waits for which ballot.
     asking: BTreeMap<u64, ClientId>,
     /// Clients that wait for this node to catch up with what they sent elsewhere.
@@ -210,6 +212,7 @@ impl Hub {
             by_registration: FxHashMap::default(),
             successors: FxHashMap::default(),
             ended: BTreeSet::new(),
+            quit: VecDeque::new(),
             asking: BTreeMap::new(),
             resuming: BTreeSet::new(),
             replaying: BTreeSet::new(),
