@@ -170,6 +170,11 @@ impl Log {
         self.origins.keys().map(|origin| self.held_of(*origin))
     }
 
+    /// Every origin that is known.
+    pub fn origins(&self) -> impl Iterator<Item = Origin> + '_ {
+        self.origins.keys().copied()
+    }
+
     /// How far each origin is applied.
     #[must_use]
     pub fn applied_heights(&self) -> Heights {
@@ -253,6 +258,18 @@ impl Log {
             count: run.count - skip,
             position: run.position + skip,
         })
+    }
+
+    /// The first position that is still in memory.
+    #[must_use]
+    pub fn oldest_position(&self) -> u64 {
+        self.order.front().map_or(self.next_position, |run| run.position)
+    }
+
+    /// Whether everything beyond these heights that is applied is in memory.
+    #[must_use]
+    pub fn covers_beyond(&self, heights: &Heights) -> bool {
+        self.origins.iter().all(|(origin, log)| heights.get(*origin) + 1 >= log.first.min(log.applied + 1))
     }
 
     /// The first position of an entry beyond these heights; the end if there is none. Costs the more, the more is beyond.

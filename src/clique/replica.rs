@@ -28,6 +28,8 @@ pub enum Received {
     AfterHole { lost: u64 },
     /// It begins too late for now: it, or what is between, must be asked for again. Nothing was taken.
     AskAgain,
+    /// The disk is too far behind to take more: it is asked for again when there is room. Nothing was taken.
+    NoRoom,
     /// Nobody asked this peer for it, or not any more: the answer to a former request. Nothing was taken.
     Unasked,
 }
@@ -80,6 +82,8 @@ pub struct Replica {
     writes: Vec<Write>,
     unsynced: VecDeque<Unsynced>,
     unsynced_bytes: usize,
+    /// Beyond this nothing more is taken until the disk has caught up.
+    max_unsynced_bytes: usize,
 }
 
 impl Replica {
@@ -100,6 +104,7 @@ impl Replica {
             writes: Vec::new(),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
+            max_unsynced_bytes: max_log_bytes,
         }
     }
 
@@ -125,18 +130,32 @@ impl Replica {
     }
 
     /// Every write up to this one is on the disk.
-    pub fn synced(&mut self, sequence: u64) {
+    pub fn synced(&mut self, sequence: u64) -> Vec<Ask> {
+        let was_full = self.is_full();
         while let Some(written) = self.unsynced.pop_front_if(|written| written.sequence <= sequence) {
             self.unsynced_bytes -= written.bytes;
             self.log.raise_synced(written.origin, written.last);
             self.note_change(written.origin);
         }
+        if was_full { self.plan() } else { Vec::new() }
     }
 
     /// Bytes that are not on the disk yet.
     #[must_use]
     pub fn unsynced_bytes(&self) -> usize {
         self.unsynced_bytes
+    }
+
+    /// Whether the disk is so far behind that nothing more is taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.unsynced_bytes > self.max_unsynced_bytes
+    }
+
+    /// Asks for an origin no longer, until the disk has caught up.
+    pub fn ask_later(&mut self, link: LinkId, origin: Origin) -> Ask {
+        self.sources.forget(origin);
+        Ask::Stop { link, origin }
     }
 
     /// Whether everything that is held is on the disk.
@@ -238,6 +257,9 @@ impl Replica {
         }
         if !self.sources.is_asked(link, origin) || origin == self.me {
             return Received::Unasked;
+        }
+        if self.is_full() {
+            return Received::NoRoom;
         }
         let mut lost = 0;
         if chunk.first > height + 1 {
@@ -344,6 +366,9 @@ impl Replica {
 
     /// Decides anew from whom to get what.
     fn plan(&mut self) -> Vec<Ask> {
+        if self.is_full() {
+            return Vec::new();
+        }
         let log = &self.log;
         self.sources.plan(self.me, |origin| log.height(origin))
     }

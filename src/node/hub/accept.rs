@@ -61,6 +61,11 @@ impl Hub {
         match self.target(client, &submission) {
             Err(refusal) => self.refuse(client, submission.reference, &refusal, ports),
             Ok(Target::Service) => self.answer(client, &submission, now, ports),
+            Ok(_) if let Some(reason) = &self.unwritable => {
+                let refusal = Refusal::Unwritable(reason.clone());
+                self.refuse(client, submission.reference, &refusal, ports);
+            }
+            Ok(_) if self.replica.is_full() => self.refuse(client, submission.reference, &Refusal::DiskBehind, ports),
             Ok(target) => self.accept(client, &submission, &target, now, ports),
         }
     }

@@ -23,6 +23,7 @@ mod outcomes;
 mod overview;
 mod people;
 mod ports;
+mod reading;
 mod receipts;
 mod registering;
 mod reports;
@@ -46,6 +47,7 @@ use self::{
     links::Link,
     outcomes::{Outcomes, Owed},
     overview::Reported,
+    reading::Reads,
     receipts::Receipts,
     splits::Splits,
 };
@@ -168,6 +170,14 @@ pub struct Hub {
     resuming: BTreeSet<ClientId>,
     /// Readers whose cursor lags and who may have room.
     replaying: BTreeSet<ClientId>,
+    /// Readers who wait before they ask the disk again.
+    rereading: BTreeSet<ClientId>,
+    /// Readers who are being fed from the disk.
+    going_through: BTreeSet<ClientId>,
+    /// What the disk has been asked for.
+    reads: Reads,
+    /// Why the disk takes nothing, as long as it does not.
+    unwritable: Option<String>,
     links: BTreeMap<LinkId, Link>,
     lost: BTreeMap<u16, Lost>,
     /// By the key of the name.
@@ -216,6 +226,10 @@ impl Hub {
             asking: BTreeMap::new(),
             resuming: BTreeSet::new(),
             replaying: BTreeSet::new(),
+            rereading: BTreeSet::new(),
+            going_through: BTreeSet::new(),
+            reads: Reads::default(),
+            unwritable: None,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
@@ -249,6 +263,12 @@ impl Hub {
         &self.replica
     }
 
+    /// Why the disk takes nothing, if it does not.
+    #[must_use]
+    pub fn unwritable(&self) -> Option<&str> {
+        self.unwritable.as_deref()
+    }
+
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
@@ -274,6 +294,7 @@ impl Hub {
             self.apply(now, ports);
         }
         self.go_on_resuming(now, ports);
+        self.reread(now);
         self.replay(now, ports);
         self.evict(ports);
         self.acknowledge(now, ports);
@@ -309,7 +330,7 @@ impl Hub {
     pub fn next_deadline_ms(&self, now: Now) -> u64 {
         let idle = now.monotonic_ms + self.settings.timing.heartbeat_ms;
         let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
-        let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty();
+        let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty() || !self.rereading.is_empty();
         let waiting = is_waiting.then_some(now.monotonic_ms + 50);
         links.chain(waiting).chain(self.back_due_ms()).fold(idle, u64::min)
     }

@@ -132,6 +132,7 @@ impl Hub {
             people: count(self.directory.count_on(self.node())),
             sees: self.linked_nodes().map(|(member, _)| member.node).collect(),
             is_stopping: self.is_stopping,
+            unwritable: self.unwritable().unwrap_or_default().to_owned(),
             ..NodeReport::default()
         }
     }

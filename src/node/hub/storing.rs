@@ -1,6 +1,6 @@
 //! The hub and its disk: what is written, what comes back, and how a life begins with what the last one left.
 
-use super::{FromStore, Hub, Now, Ports, Recovered, ToStore};
+use super::{Hub, Now, Ports, Recovered, ToStore};
 use crate::clique::{Chunk, Origin, Stored, Write, chain::SEGMENT_ENTRIES};
 use crate::wire::entry::read_entry;
 
@@ -25,18 +25,6 @@ impl Hub {
     fn see_times(&mut self, chunk: &Chunk) {
         if let Ok((view, _)) = read_entry(&chunk.slice(chunk.last(), chunk.last())) {
             self.replica.clock().see(view.time);
-        }
-    }
-
-    /// Takes what the disk has to say.
-    pub fn from_store(&mut self, input: FromStore, now: Now, ports: &mut impl Ports) {
-        match input {
-            FromStore::Synced { sequence } => {
-                self.replica.synced(sequence);
-                self.acknowledge(now, ports);
-            }
-            FromStore::Read { .. } | FromStore::Damaged { .. } | FromStore::Unwritable { .. } | FromStore::Writable => {
-            }
         }
     }
 
