@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use clique::{
-    chat::{Addressee, Message, Registration},
+    chat::{Addressee, Message, Passphrase, Registration},
     clique::{LinkId, Member, Origin},
     node::hub::{
         ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Registering, Submission, Timing, ToStore, TraceStep,
@@ -88,6 +88,8 @@ impl Ports for Nowhere {
     }
     fn close_link(&mut self, _: LinkId, _: &str) {}
     fn to_store(&mut self, _: ToStore) {}
+    fn hash_passphrase(&mut self, _: ClientId, _: Passphrase) {}
+    fn check_passphrase(&mut self, _: ClientId, _: &str, _: Passphrase, _: &str) {}
     fn dial(&mut self, _: &Member) {}
     fn trace(&mut self, _: TraceStep) {}
 }
@@ -103,6 +105,7 @@ fn hub(readers: u64) -> Hub {
         expected_nodes: 1,
         max_log_bytes: 16 << 20,
         has_store: false,
+        history_shown: 0,
         timing: Timing::default(),
         is_tracing: false,
     });

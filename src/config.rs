@@ -23,6 +23,7 @@ pub use self::{
     client::{ClientArgs, client},
 };
 use crate::{
+    chat::command::HISTORY_MAX,
     clique::Secret,
     node::{Limits, NodeSettings, hub::Timing},
     telemetry::{LogFormat, TelemetryError, TraceSettings},
@@ -111,6 +112,7 @@ struct Raw {
     secret: Option<String>,
     secret_file: Option<PathBuf>,
     log_mib: u64,
+    history_shown: usize,
     drain_ms: u64,
     max_connections: usize,
     max_connections_per_address: usize,
@@ -232,6 +234,7 @@ fn read(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<Raw, C
         .set_default("ports", "4000,4010,4020,4030,4040")?
         .set_default("listen", "127.0.0.1")?
         .set_default("log_mib", 256)?
+        .set_default("history_shown", 20)?
         .set_default("drain_ms", 5_000)?
         .set_default("max_connections", number(limits.max_connections as u64))?
         .set_default("max_connections_per_address", number(limits.max_connections_per_address as u64))?
@@ -339,6 +342,7 @@ fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings,
         secret: Secret::new(secret(raw)?),
         max_log_bytes: usize::try_from(range("CLIQUE_LOG_MIB", raw.log_mib, 1, 1 << 20)?).unwrap_or(usize::MAX >> 20)
             << 20,
+        history_shown: raw.history_shown.min(HISTORY_MAX),
         drain_ms: range("CLIQUE_DRAIN_MS", raw.drain_ms, 0, 3_600_000)?,
         limits: Limits {
             max_connections: raw.max_connections,

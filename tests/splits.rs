@@ -6,8 +6,50 @@ use clique::wire::extended::{FromNode, State};
 use common::{
     extended::Extended,
     frames::{Frames, REFUSED, REGISTERED},
+    lines::Lines,
     split::Split,
 };
+
+/// Claims the name that somebody has.
+fn claim(person: &mut Lines, passphrase: &str) {
+    person.say(&format!("/claim {passphrase}"));
+    person.line_with("is yours now");
+}
+
+#[test]
+fn a_name_claimed_on_both_sides_of_a_cut_is_the_earlier_one_s_and_the_other_is_told() {
+    let split = Split::of(2);
+    split.cut(&[0], &[1]);
+    (0..2).for_each(|index| split.clique.wait_for(index, 1, 2));
+    let mut early = split.clique.lines(0, "bob");
+    claim(&mut early, "the early passphrase");
+    let mut late = split.clique.lines(1, "bob");
+    claim(&mut late, "the late passphrase");
+    // On this side only somebody else uses a name that is claimed on the other.
+    let mut zoe = split.clique.lines(0, "zoe");
+    claim(&mut zoe, "zoes own passphrase");
+    let mut user = split.clique.lines(1, "zoe");
+    split.heal();
+    split.clique.wait_whole();
+    assert_eq!(
+        late.line_with("claimed the name bob"),
+        "* somebody else claimed the name bob before you on the other side of a cut; you are bob~1 now, with the same passphrase"
+    );
+    assert!(user.line_with("zoe").ends_with("; you are zoe~1 now and stay connected"));
+    split.clique.wait_people(4);
+    zoe.say("bob to the early one");
+    assert_eq!(early.line_with("zoe: "), "zoe: to the early one");
+    zoe.say("bob~1 to the late one");
+    assert_eq!(late.line_with("zoe: "), "zoe: to the late one");
+    // The later one keeps the passphrase, on the other node too.
+    drop(late);
+    split.clique.wait_people(3);
+    let mut again = Lines::connect(split.clique.chat(0));
+    again.say("bob~1");
+    again.line_with("type its passphrase");
+    again.say("the late passphrase");
+    again.line_with("* welcome, bob~1");
+}
 
 /// The numbers that somebody sent, in the order in which they came, until the last.
 fn numbers(reader: &mut Frames, sender: &str, last: u32) -> Vec<u32> {

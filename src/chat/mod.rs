@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod message;
 pub mod name;
 pub mod notice;
+pub mod passphrase;
 
 pub use change::{EntryId, StateChange};
 pub use command::Command;
@@ -17,3 +18,4 @@ pub use directory::{Directory, Person};
 pub use ledger::Ledger;
 pub use message::{Addressee, Message, Registration, Trace};
 pub use name::{Name, NameError, SERVICE_NAME};
+pub use passphrase::Passphrase;

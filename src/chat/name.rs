@@ -138,6 +138,14 @@ pub fn key(written: &str) -> Result<Cow<'_, str>, NameError> {
     Ok(Cow::Owned(key.into_owned()))
 }
 
+/// The name of a room as it is compared and shown everywhere: `#` and the key of what follows.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn room(written: &str) -> Result<String, NameError> {
+    Ok(format!("#{}", key(written.strip_prefix('#').unwrap_or(written))?))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -16,8 +16,12 @@ pub enum Refusal {
     TooLong { bytes: usize, max_bytes: usize },
     #[error("not sent: say whom it is for, then a space, then the message; * is everyone")]
     NoAddressee,
-    #[error("not sent: rooms are not served by this version; use * for everyone or a name")]
-    NoRooms,
+    #[error("not sent: {room} cannot be a room, because {reason}")]
+    BadRoom { room: String, reason: NameError },
+    #[error("not sent: you are not in {0}; join it first: /join {0}")]
+    NotInRoom(String),
+    #[error("not sent: {0} has not read the last 10,000 messages; more are not kept")]
+    MailboxFull(String),
     #[error("not sent: this node is stopping; connect to another one")]
     Stopping,
     #[error("not sent: this node cannot write to its disk ({0}); try again later, or connect to another one")]
@@ -54,6 +58,119 @@ pub fn renamed(old: &str, new: &str) -> String {
     format!(
         "somebody else had the name {old} before you on the other side of a cut; you are {new} now and stay connected"
     )
+}
+
+/// Somebody used a name that another has claimed.
+#[must_use]
+pub fn renamed_for_owner(old: &str, new: &str) -> String {
+    format!("the name {old} is claimed by somebody else; you are {new} now and stay connected")
+}
+
+/// Two sides of a cut let the same name be claimed.
+#[must_use]
+pub fn renamed_by_claim(old: &str, new: &str) -> String {
+    format!(
+        "somebody else claimed the name {old} before you on the other side of a cut; you are {new} now, with the same passphrase"
+    )
+}
+
+#[must_use]
+pub fn claimed(name: &str) -> String {
+    format!("the name {name} is yours now, on every node; log in with the passphrase")
+}
+
+#[must_use]
+pub fn passphrase_changed(name: &str) -> String {
+    format!("the passphrase of {name} is changed")
+}
+
+#[must_use]
+pub fn no_claims() -> String {
+    "not claimed: this clique has as many claimed names as it can keep".to_owned()
+}
+
+#[must_use]
+pub fn vault_busy() -> String {
+    "too many passphrases are being checked right now; try again in a moment".to_owned()
+}
+
+#[must_use]
+pub fn passphrase_wanted(name: &str) -> String {
+    format!("the name {name} is claimed; type its passphrase")
+}
+
+#[must_use]
+pub fn passphrase_wrong(name: &str) -> String {
+    format!("that is not the passphrase of {name}; choose a name")
+}
+
+#[must_use]
+pub fn too_many_guesses(retry_after_ms: u64) -> String {
+    format!("too many passphrases were tried; try again in {} s", retry_after_ms.div_ceil(1_000))
+}
+
+#[must_use]
+pub fn not_claimed(name: &str) -> String {
+    format!("the name {name} is not claimed, so no passphrase was needed; /claim PASSPHRASE makes it yours")
+}
+
+/// To the sender of a message to somebody who is not connected.
+#[must_use]
+pub fn owner_away(name: &str) -> String {
+    format!("{name} is away; your message is kept until they come back")
+}
+
+#[must_use]
+pub fn mail() -> String {
+    "sent to you while you were away:".to_owned()
+}
+
+#[must_use]
+pub fn joined_room(name: &str, room: &str) -> String {
+    format!("{name} joined {room}")
+}
+
+#[must_use]
+pub fn left_room(name: &str, room: &str) -> String {
+    format!("{name} left {room}")
+}
+
+#[must_use]
+pub fn topic_is(room: &str, topic: &str) -> String {
+    match topic {
+        "" => format!("{room} has no topic; /topic {room} TEXT gives it one"),
+        topic => format!("{room} is about: {topic}"),
+    }
+}
+
+#[must_use]
+pub fn not_in_room(room: &str) -> String {
+    format!("you are not in {room}; join it first: /join {room}")
+}
+
+#[must_use]
+pub fn which_room() -> String {
+    "say which room, such as #tea".to_owned()
+}
+
+#[must_use]
+pub fn bad_room(room: &str, reason: NameError) -> String {
+    format!("{room} cannot be a room, because {reason}")
+}
+
+#[must_use]
+pub fn too_many_rooms(max: usize) -> String {
+    format!("there are {max} rooms, which is as many as can be; join one of them: /rooms")
+}
+
+#[must_use]
+pub fn no_history(with: &str) -> String {
+    format!("nothing was said here yet: {with}")
+}
+
+#[must_use]
+pub fn history_is_on() -> String {
+    "one history at a time; the last one is still being looked up".to_owned()
 }
 
 #[must_use]
@@ -134,10 +251,11 @@ pub fn goodbye() -> String {
 #[must_use]
 pub fn help() -> Vec<String> {
     let mut lines = vec![
-        "NAME MESSAGE    to one person, on whichever node".to_owned(),
-        "* MESSAGE       to everyone in the clique".to_owned(),
+        format!("{:<28} to one person, on whichever node", "NAME MESSAGE"),
+        format!("{:<28} to everyone in the clique", "* MESSAGE"),
     ];
-    lines.extend(Command::ALL.iter().map(|(name, _, what)| format!("/{name:<14} {what}")));
+    lines.push(format!("{:<28} to everyone in a room", "#ROOM MESSAGE"));
+    lines.extend(Command::ALL.iter().map(|(name, with, what)| format!("/{:<27} {what}", format!("{name} {with}"))));
     lines.push("A message to clique is answered by the node itself.".to_owned());
     lines
 }

@@ -51,7 +51,7 @@ impl Input {
                 Ok(Command::Help) => Self::Help,
                 Ok(Command::Quit) => Self::Quit,
                 // What is not known here may be known to the node, which else names the nearest command.
-                Ok(Command::Who | Command::Nodes) | Err(_) => Self::Command(command.to_owned()),
+                Ok(_) | Err(_) => Self::Command(command.to_owned()),
             });
         }
         let (to, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));

@@ -50,6 +50,9 @@ pub struct NodeArgs {
     /// Memory for the log, in MiB.
     #[arg(long, value_name = "MIB")]
     pub log_mib: Option<String>,
+    /// Messages that people who write lines are shown first, of what was said last.
+    #[arg(long, value_name = "N")]
+    pub history_shown: Option<String>,
     /// How long a stop may take, in milliseconds.
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<String>,
@@ -75,7 +78,7 @@ pub struct NodeArgs {
 
 impl NodeArgs {
     /// Keys and what the flags say of them.
-    pub(super) fn overrides(&self) -> [(&'static str, &Option<String>); 18] {
+    pub(super) fn overrides(&self) -> [(&'static str, &Option<String>); 19] {
         [
             ("log", &self.common.log),
             ("log_format", &self.common.log_format),
@@ -88,6 +91,7 @@ impl NodeArgs {
             ("advertise", &self.advertise),
             ("secret_file", &self.secret_file),
             ("log_mib", &self.log_mib),
+            ("history_shown", &self.history_shown),
             ("drain_ms", &self.drain_ms),
             ("max_connections", &self.max_connections),
             ("max_connections_per_address", &self.max_connections_per_address),

@@ -24,6 +24,7 @@ mod session;
 pub mod settings;
 mod spans;
 pub mod store;
+mod vault;
 mod warnings;
 mod web_door;
 pub mod world;
@@ -133,6 +134,7 @@ impl Node {
             chat_port: chat_address.port(),
             expected_nodes: settings.expected_nodes,
             max_log_bytes: settings.max_log_bytes,
+            history_shown: settings.history_shown,
             has_store: false,
             timing: settings.timing,
             is_tracing: spans.is_enabled(),

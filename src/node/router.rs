@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,10 +21,11 @@ use super::{
     metrics::{Metrics, Status},
     outbox::{ClientOutbox, LinkOutbox},
     spans::NodeSpans,
+    vault::Vault,
     world::World,
 };
 use crate::{
-    chat::message::EVERYONE,
+    chat::{Passphrase, message::EVERYONE},
     clique::{LinkId, Member},
     wire::{
         Dialect,
@@ -44,7 +46,7 @@ const MAX_COST_PER_TURN: usize = 100_000;
 /// Something for the router to do.
 #[derive(Debug)]
 enum Input {
-    OpenClient(ClientId, Dialect, Arc<ClientOutbox>),
+    OpenClient(ClientId, Dialect, IpAddr, Arc<ClientOutbox>),
     Client(ClientId, FromClient),
     OpenLink(LinkId, Arc<LinkOutbox>, Opening),
     Link(LinkId, FromLink),
@@ -90,8 +92,8 @@ impl RouterHandle {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub async fn open_client(&self, client: ClientId, dialect: Dialect, outbox: Arc<ClientOutbox>) {
-        self.send(Input::OpenClient(client, dialect, outbox)).await;
+    pub async fn open_client(&self, client: ClientId, dialect: Dialect, address: IpAddr, outbox: Arc<ClientOutbox>) {
+        self.send(Input::OpenClient(client, dialect, address, outbox)).await;
     }
 
     pub async fn client(&self, client: ClientId, input: FromClient) {
@@ -178,6 +180,9 @@ impl<W: World> Router<W> {
         let (sender, inputs) = mpsc::channel(MAX_QUEUED_INPUTS);
         let outputs = Outputs {
             clients: FxHashMap::default(),
+            addresses: FxHashMap::default(),
+            vault: Vault::default(),
+            answers: sender.downgrade(),
             links: FxHashMap::default(),
             touched_clients: Vec::new(),
             touched_links: Vec::new(),
@@ -240,8 +245,9 @@ impl<W: World> Router<W> {
     fn take(&mut self, input: Input, now: Now) {
         let outputs = &mut self.outputs;
         match input {
-            Input::OpenClient(client, dialect, outbox) => {
+            Input::OpenClient(client, dialect, address, outbox) => {
                 outputs.clients.insert(client, Output::new(outbox));
+                outputs.addresses.insert(client, address);
                 self.hub.from_client(client, FromClient::Opened { dialect }, now, outputs);
             }
             Input::Client(client, input) => {
@@ -250,6 +256,7 @@ impl<W: World> Router<W> {
                 self.hub.from_client(client, input, now, outputs);
                 if is_closed {
                     outputs.clients.remove(&client);
+                    outputs.addresses.remove(&client);
                 }
             }
             Input::OpenLink(link, outbox, Opening { dialed_by_us, hello }) => {
@@ -294,6 +301,11 @@ fn status(hub: &Hub) -> Status {
 /// The hub's outputs, in the real world.
 struct Outputs {
     clients: FxHashMap<ClientId, Output<ClientOutbox>>,
+    /// Where clients come from: guesses at passphrases are limited for each address.
+    addresses: FxHashMap<ClientId, IpAddr>,
+    vault: Vault,
+    /// Where the vault's answers go. They do not keep the router running.
+    answers: mpsc::WeakSender<Input>,
     links: FxHashMap<LinkId, Output<LinkOutbox>>,
     /// To be woken at the end of the turn.
     touched_clients: Vec<ClientId>,
@@ -324,6 +336,18 @@ impl<T> Output<T> {
 }
 
 impl Outputs {
+    /// Passes on what the vault says, once it does.
+    fn answer(&self, client: ClientId, answer: impl Future<Output = FromClient> + Send + 'static) {
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = answer.await;
+            if let Some(inputs) = answers.upgrade() {
+                // An error means that the router has ended.
+                let _ = inputs.send(Input::Client(client, answer)).await;
+            }
+        });
+    }
+
     fn flush(&mut self) {
         for client in self.touched_clients.drain(..) {
             if let Some(output) = self.clients.get_mut(&client) {
@@ -385,6 +409,17 @@ impl Ports for Outputs {
 
     fn to_store(&mut self, _: ToStore) {
         // Without a store the hub has nothing for it.
+    }
+
+    fn hash_passphrase(&mut self, client: ClientId, passphrase: Passphrase) {
+        let vault = self.vault.clone();
+        self.answer(client, async move { FromClient::Hashed(vault.hash(passphrase).await) });
+    }
+
+    fn check_passphrase(&mut self, client: ClientId, name_key: &str, passphrase: Passphrase, hash: &str) {
+        let Some(address) = self.addresses.get(&client).copied() else { return };
+        let (vault, name_key, hash) = (self.vault.clone(), name_key.to_owned(), hash.to_owned());
+        self.answer(client, async move { FromClient::Checked(vault.check(address, name_key, passphrase, hash).await) });
     }
 
     fn dial(&mut self, member: &Member) {

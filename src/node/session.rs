@@ -109,7 +109,7 @@ pub async fn run<W: World>(stream: W::Stream, address: SocketAddr, context: Sess
     };
     let outbox = Arc::new(ClientOutbox::new(context.limits.max_client_output_bytes));
     let id = context.router.next_id();
-    context.router.open_client(id, dialect, outbox.clone()).await;
+    context.router.open_client(id, dialect, address.ip(), outbox.clone()).await;
     let mut session = Session { id, reader, writer, buffer, outbox, parser: Parser::new(dialect), context };
     let end = session.serve().await;
     session.finish(address, &end).await;
@@ -254,7 +254,7 @@ impl<W: World> Session<W> {
             let mut reports = Vec::new();
             for (_, mark) in batch.marks {
                 self.context.spans.delivered(&mark, self.parser.name(), written_unix_us);
-                if mark.wants_receipt {
+                if mark.wants_receipt || mark.is_mail {
                     reports.push(mark);
                 }
             }

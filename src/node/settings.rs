@@ -24,6 +24,8 @@ pub struct NodeSettings {
     pub secret: Secret,
     /// Memory for the log, in bytes.
     pub max_log_bytes: usize,
+    /// Messages that people who write lines are shown first, of what was said last; 0 is none.
+    pub history_shown: usize,
     /// How long a stop may take, in milliseconds.
     pub drain_ms: u64,
     pub limits: Limits,
@@ -75,6 +77,7 @@ impl NodeSettings {
             advertise: String::new(),
             secret: Secret::default(),
             max_log_bytes: 256 << 20,
+            history_shown: 20,
             drain_ms: 5_000,
             limits: Limits::default(),
             timing: Timing::default(),

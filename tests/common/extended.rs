@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use clique::wire::{
-    extended::{Delivery, FromClient, FromNode, Height, Receipt, Register, Registered, Resume, Send, State, Unsettled},
+    extended::{
+        Command, Delivery, FromClient, FromNode, Height, Receipt, Register, Registered, Resume, Send, State, Unsettled,
+    },
     frames,
 };
 
@@ -38,15 +40,25 @@ impl Extended {
 
     fn register(address: SocketAddr, name: &str, resume: Option<Resume>) -> Self {
         let session_key = format!("{name:-<32}").into_bytes();
+        Self::ask(address, Register { name: name.to_owned(), session_key, resume, ..Register::default() })
+            .unwrap_or_else(|refused| panic!("{name} is not given: {refused:?}"))
+    }
+
+    /// Connected and registered, or why not.
+    pub fn ask(address: SocketAddr, register: Register) -> Result<Self, FromNode> {
         let mut socket = Socket::connect(address);
-        let register = Register { name: name.to_owned(), session_key, resume, ..Register::default() };
         send(&mut socket, &FromClient::Register(register));
         let mut client = Self { socket, registered: Registered::default(), next_reference: 1, inbox: Vec::new() };
         match client.next() {
             FromNode::Registered(registered) => client.registered = registered,
-            other => panic!("{name} is not given: {other:?}"),
+            other => return Err(other),
         }
-        client
+        Ok(client)
+    }
+
+    /// A slash command, without its slash.
+    pub fn command(&mut self, line: &str) {
+        send(&mut self.socket, &FromClient::Command(Command { line: line.to_owned() }));
     }
 
     /// Sends a message; gives its reference.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use clique::{
+    chat::Passphrase,
     clique::{LinkId, Member, Origin},
-    node::hub::{ClientId, Hub, HubSettings, Mark, Now, Ports, Timing, ToStore, TraceStep},
+    node::hub::{ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Timing, ToStore, TraceStep, Verdict},
     wire::peer::PeerFrame,
 };
 
@@ -44,6 +45,8 @@ pub struct SimPorts {
     pub links: BTreeMap<LinkId, LinkOut>,
     pub dials: Vec<Member>,
     pub store: Vec<ToStore>,
+    /// Answers about passphrases, for the next turn.
+    pub vault: Vec<(ClientId, FromClient)>,
     pub touched: BTreeSet<ClientId>,
     pub max_client_bytes: usize,
     pub max_link_bytes: usize,
@@ -159,6 +162,16 @@ impl Ports for SimPorts {
 
     fn to_store(&mut self, order: ToStore) {
         self.store.push(order);
+    }
+
+    /// The work is not what is tested here: the hash is the passphrase.
+    fn hash_passphrase(&mut self, client: ClientId, passphrase: Passphrase) {
+        self.vault.push((client, FromClient::Hashed(Some(passphrase.reveal().to_owned()))));
+    }
+
+    fn check_passphrase(&mut self, client: ClientId, _: &str, passphrase: Passphrase, hash: &str) {
+        let verdict = if passphrase.reveal() == hash { Verdict::Right } else { Verdict::Wrong };
+        self.vault.push((client, FromClient::Checked(verdict)));
     }
 
     fn dial(&mut self, member: &Member) {
@@ -281,6 +294,7 @@ fn hub(index: u16, count: usize, limits: NodeLimits, incarnation: u64) -> Hub {
         expected_nodes: count,
         max_log_bytes: limits.max_log_bytes,
         has_store: limits.disk.is_some(),
+        history_shown: 0,
         timing: Timing::default(),
         is_tracing: false,
     })
@@ -292,6 +306,7 @@ fn ports(limits: NodeLimits) -> SimPorts {
         links: BTreeMap::new(),
         dials: Vec::new(),
         store: Vec::new(),
+        vault: Vec::new(),
         touched: BTreeSet::new(),
         max_client_bytes: limits.max_client_bytes,
         max_link_bytes: limits.max_link_bytes,

@@ -128,9 +128,15 @@ impl Person {
                 let resume = self.received.as_ref().map(|received| Resume {
                     received: received.clone(),
                     sent: self.sent.iter().collect(),
+                    registration: None,
                     unsettled: Vec::new(),
                 });
-                FromClient::Register(Registering { name, key_hash: Some(self.key_hash), resume })
+                FromClient::Register(Registering {
+                    name,
+                    key_hash: Some(self.key_hash),
+                    resume,
+                    ..Registering::default()
+                })
             }
         }
     }

@@ -199,6 +199,9 @@ impl World {
         let state = self.node(node);
         state.turn_ms = None;
         let now = state.now(now_ms);
+        for (client, answer) in std::mem::take(&mut state.ports.vault) {
+            state.hub.from_client(client, answer, now, &mut state.ports);
+        }
         state.hub.finish_turn(now, &mut state.ports);
         let due_ms = state.started_ms + state.hub.next_deadline_ms(now);
         let due_ms = if state.hub.has_work() { now_ms } else { due_ms }.max(now_ms + 1);

@@ -32,14 +32,29 @@ pub(super) struct Ballot {
 }
 
 impl Directory {
-    /// Somebody at this node asks for a name.
+    /// Somebody at this node asks for a name. `owner` is its owner, if they have proved that they are.
     ///
     /// A client that shows the key of a session it had before gets that session's registration (and present name) back.
-    pub fn register(&mut self, asked: Name, key_hash: Option<KeyHash>, now: u64) -> Registering {
+    pub fn register(
+        &mut self,
+        asked: Name,
+        key_hash: Option<KeyHash>,
+        owner: Option<(Name, Registration)>,
+        now: u64,
+    ) -> Registering {
         let former = key_hash.and_then(|hash| self.session(&asked, hash)).cloned();
-        let person = match former {
-            Some(former) => Person { attached: now, node: self.me, ..former },
-            None => Person {
+        let person = match (owner, former) {
+            (Some((name, registration)), _) => Person {
+                name,
+                asked_name: asked,
+                registration,
+                key_hash,
+                attached: now,
+                node: self.me,
+                is_claimed: true,
+            },
+            (None, Some(former)) => Person { attached: now, node: self.me, key_hash, ..former },
+            (None, None) => Person {
                 name: asked.clone(),
                 asked_name: asked,
                 registration: Registration { time: now, node: self.me },
@@ -49,7 +64,7 @@ impl Directory {
                 is_claimed: false,
             },
         };
-        let is_being_given = self.ballots_by_key.contains_key(person.name.key());
+        let is_being_given = !person.is_claimed && self.ballots_by_key.contains_key(person.name.key());
         if is_being_given || self.conflicts(&person) {
             return Registering::Taken;
         }
@@ -59,7 +74,9 @@ impl Directory {
         }
         let ballot = self.next_ballot;
         self.next_ballot += 1;
-        self.ballots_by_key.insert(person.name.key().into(), ballot);
+        if !person.is_claimed {
+            self.ballots_by_key.insert(person.name.key().into(), ballot);
+        }
         let awaiting = voters.iter().copied().collect();
         self.ballots.insert(ballot, Ballot { person: person.clone(), awaiting, former: None });
         Registering::Ask { ballot, person, voters }
@@ -74,15 +91,19 @@ impl Directory {
 
     /// Another node asks whether a person may have a name. Ballots of this node that lose by it are settled at once.
     pub fn asked(&mut self, person: &Person) -> (bool, Vec<Settled>) {
-        let is_theirs = |holder: &Person| self.former(person).is_some_and(|former| former == holder);
-        if self.holder_but(person).is_some_and(|holder| !is_theirs(holder)) {
+        let is_theirs =
+            |registration: Registration| self.former(person).is_some_and(|former| former.registration == registration);
+        if self.owner(person.name.key()).is_some_and(|owner| owner != person.registration && !is_theirs(owner)) {
+            return (false, Vec::new());
+        }
+        if self.holder_but(person).is_some_and(|holder| !is_theirs(holder.registration)) {
             return (false, Vec::new());
         }
         let rival = self.ballots_by_key.get(person.name.key()).and_then(|id| Some((*id, self.ballots.get(id)?)));
         let Some((id, rival)) = rival.filter(|(_, rival)| rival.person.registration != person.registration) else {
             return (true, Vec::new());
         };
-        if rival.person.registration < person.registration {
+        if !person.is_claimed && rival.person.registration < person.registration {
             return (false, Vec::new());
         }
         (true, self.settle_ballot(id, false).into_iter().collect())
@@ -137,14 +158,25 @@ impl Directory {
         (person.name.key() == asked.key() || person.asked_name.key() == asked.key()).then_some(person)
     }
 
-    /// Whether a reachable person other than this one has the name.
+    /// Whether the name is another's: its owner's, or that of a reachable person.
     fn conflicts(&self, person: &Person) -> bool {
-        self.holder_but(person).is_some()
+        let is_anothers = self.owner(person.name.key()).is_some_and(|owner| owner != person.registration);
+        is_anothers || self.holder_but(person).is_some()
+    }
+
+    /// The session in which a client with this key was the owner of the name that it asks for.
+    #[must_use]
+    pub fn owner_session(&self, asked: &Name, hash: KeyHash) -> Option<Registration> {
+        let registration = self.session(asked, hash)?.registration;
+        (self.owner(asked.key()) == Some(registration)).then_some(registration)
     }
 
     fn holder_but(&self, person: &Person) -> Option<&Person> {
         match self.lookup(person.name.key()) {
-            Lookup::Present(holder) if holder.registration != person.registration => Some(holder),
+            Lookup::Present(holder) if holder.registration != person.registration => {
+                // An owner has the name whoever else is using it.
+                (!person.is_claimed || holder.is_claimed).then_some(holder)
+            }
             _ => None,
         }
     }
@@ -152,10 +184,15 @@ impl Directory {
     /// Gives the person as their former session makes them, if another node knew one.
     fn close_ballot(&mut self, ballot: u64) -> Option<Person> {
         let Ballot { person, former, .. } = self.ballots.remove(&ballot)?;
-        self.ballots_by_key.remove(person.name.key());
+        if !person.is_claimed {
+            self.ballots_by_key.remove(person.name.key());
+        }
         Some(match former {
-            Some(Person { registration, asked_name, .. }) => Person { registration, asked_name, ..person },
-            None => person,
+            // What an owner has proved counts before what a key says.
+            Some(Person { registration, asked_name, is_claimed, .. }) if !person.is_claimed => {
+                Person { registration, asked_name, is_claimed, ..person }
+            }
+            _ => person,
         })
     }
 

@@ -1,10 +1,11 @@
-//! Claims: each node says who is connected to it, and what several nodes say of one person is made into one picture.
+//! Presence: each node says who is connected to it, and what several nodes say of one person is made into one picture.
 //!
 //! A node speaks for its own people only, and withdraws what it said when they leave. While somebody moves, and the node
 //! that they left does not know it yet, two nodes claim them. The claim of a reachable node counts before that of one
 //! which is not, then the one with the later connection. The other is kept: it may turn out to be the one that lasts.
+//! The owner of a claimed name may really be in several places; then the same rule says which of them is shown.
 
-use super::{Change, Directory, MAX_DEPARTED, Person, Registration};
+use super::{Change, Directory, KeyHash, MAX_DEPARTED, MAX_KEYS, Person, Registration};
 
 impl Directory {
     /// A node says that somebody is connected to it.
@@ -45,7 +46,7 @@ impl Directory {
                 self.enter(best);
             }
             (Some(known), Some(best)) if known != best => {
-                if known.node == self.me && best.node != self.me {
+                if known.node == self.me && best.node != self.me && !best.is_claimed {
                     changes.push(Change::MovedAway { registration, node: best.node });
                 }
                 if known.name != best.name {
@@ -65,13 +66,26 @@ impl Directory {
         let registration = person.registration;
         self.departed.remove(&registration);
         if let Some(hash) = person.key_hash {
-            self.sessions.insert(hash, registration);
+            self.remember_key(hash, registration);
         }
         *self.counts.entry(person.node).or_default() += 1;
         self.forget_away(&person);
         self.holders.entry(person.name.key().into()).or_default().insert(registration);
         self.people.insert(registration, person);
         self.version += 1;
+    }
+
+    fn remember_key(&mut self, hash: KeyHash, registration: Registration) {
+        if self.sessions.insert(hash, registration) == Some(registration) {
+            return;
+        }
+        let keys = self.keys.entry(registration).or_default();
+        keys.push_back(hash);
+        if keys.len() > MAX_KEYS
+            && let Some(oldest) = keys.pop_front()
+        {
+            self.sessions.remove(&oldest);
+        }
     }
 
     /// A new holder ends the memory of one who is away; should that one's node come back, it says so itself.
@@ -97,7 +111,7 @@ impl Directory {
         self.unlink(registration);
         let Some(person) = self.people.remove(&registration) else { return };
         self.version += 1;
-        if person.key_hash.is_some() {
+        if self.keys.contains_key(&registration) {
             self.departed.insert(registration, person);
             self.departed_order.push_back(registration);
             if self.departed_order.len() > MAX_DEPARTED {
@@ -106,13 +120,15 @@ impl Directory {
         }
     }
 
-    /// Somebody who has left does not come back: their client cannot resume any more.
+    /// Somebody who has left does not come back: their clients cannot resume any more.
     pub fn forget(&mut self, registration: Registration) {
-        let forgotten = self.departed.remove(&registration);
-        if let Some(hash) = forgotten.and_then(|person| person.key_hash)
-            && self.sessions.get(&hash) == Some(&registration)
-        {
-            self.sessions.remove(&hash);
+        if self.departed.remove(&registration).is_none() {
+            return;
+        }
+        for key in self.keys.remove(&registration).unwrap_or_default() {
+            if self.sessions.get(&key) == Some(&registration) {
+                self.sessions.remove(&key);
+            }
         }
     }
 

@@ -8,6 +8,9 @@
 //! applies one rule: the earlier registration keeps the name; the node that has the later one renames it.
 //!
 //! People on a node that cannot be reached are *away*: their names are free, but remembered.
+//!
+//! A *claimed* name is its owner's, here or not: nobody else is given it, and whoever has it when its claim comes is
+//! renamed. An owner is one person, who may be connected to several nodes, and several times.
 
 mod ballots;
 mod claims;
@@ -23,6 +26,9 @@ use super::{message::Registration, name::Name};
 
 /// How many people who left are remembered, so that their clients can resume.
 const MAX_DEPARTED: usize = 10_000;
+
+/// Session keys of one person that are remembered: so many of somebody's devices can resume without a passphrase.
+const MAX_KEYS: usize = 16;
 
 /// SHA-256 of a client's session key.
 pub type KeyHash = [u8; 32];
@@ -69,6 +75,10 @@ pub enum Change {
         person: Person,
         old: Name,
     },
+    /// The name of somebody on this node is claimed now, by them.
+    ClaimedHere {
+        person: Person,
+    },
     /// Somebody on this node has resumed elsewhere: the connection here is over.
     MovedAway {
         registration: Registration,
@@ -88,6 +98,10 @@ pub struct Directory {
     holders: BTreeMap<Arc<str>, BTreeSet<Registration>>,
     /// Who had which session key last, here or departed.
     sessions: BTreeMap<KeyHash, Registration>,
+    /// The session keys of each person, the latest last.
+    keys: BTreeMap<Registration, VecDeque<KeyHash>>,
+    /// Whose a claimed name is.
+    owners: BTreeMap<Arc<str>, Registration>,
     reachable: BTreeSet<u16>,
     /// How many people each node has.
     counts: BTreeMap<u16, usize>,
@@ -110,6 +124,8 @@ impl Directory {
             claims: BTreeMap::new(),
             holders: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            owners: BTreeMap::new(),
             reachable: BTreeSet::from([me]),
             counts: BTreeMap::new(),
             departed: BTreeMap::new(),
@@ -183,6 +199,52 @@ impl Directory {
     #[must_use]
     pub fn reachable_count(&self) -> usize {
         self.reachable.len()
+    }
+
+    /// Everybody of whom a node says that they are connected to it, be they connected elsewhere too.
+    pub fn said_by(&self, node: u16) -> impl Iterator<Item = &Person> {
+        self.claims.values().filter_map(move |claims| claims.get(&node))
+    }
+
+    /// Whether a node says of somebody that they are connected to it.
+    #[must_use]
+    pub fn is_said_by(&self, node: u16, registration: Registration) -> bool {
+        self.claims.get(&registration).is_some_and(|claims| claims.contains_key(&node))
+    }
+
+    /// The reachable nodes to which somebody is connected.
+    pub fn nodes_of(&self, registration: Registration) -> impl Iterator<Item = u16> {
+        let claims = self.claims.get(&registration).into_iter().flat_map(BTreeMap::keys);
+        claims.copied().filter(|node| self.reachable.contains(node))
+    }
+
+    /// Whose a name is, if it is claimed.
+    #[must_use]
+    pub fn owner(&self, key: &str) -> Option<Registration> {
+        self.owners.get(key).copied()
+    }
+
+    /// Somebody owns a name now, perhaps instead of another. Those on this node whom it concerns are renamed.
+    pub fn owned(&mut self, registration: Registration, name: &Name, old: Option<&Name>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(old) = old.filter(|old| self.owner(old.key()) == Some(registration)) {
+            self.owners.remove(old.key());
+        }
+        self.owners.insert(name.key().into(), registration);
+        self.version += 1;
+        let here = self.claims.get(&registration).and_then(|claims| claims.get(&self.me)).cloned();
+        if let Some(person) = here.filter(|person| !person.is_claimed || person.name != *name) {
+            let old = person.name.clone();
+            let person = Person { name: name.clone(), is_claimed: true, ..person };
+            self.claim(person.clone(), &mut changes);
+            changes.push(if old == person.name {
+                Change::ClaimedHere { person }
+            } else {
+                Change::RenamedHere { person, old }
+            });
+        }
+        self.settle_conflicts(name.key(), &mut changes);
+        changes
     }
 
     /// Everybody connected to one node.
@@ -259,9 +321,11 @@ impl Directory {
         (changes, self.abstains(node))
     }
 
-    /// If a name has several reachable holders, renames those of them that are on this node and not the earliest.
+    /// If a name has several reachable holders, or an owner who is none of them, renames those of them that are on this
+    /// node: all but the owner, or else the earliest.
     fn settle_conflicts(&mut self, key: &str, changes: &mut Vec<Change>) {
-        let holders: Vec<&Person> = self
+        let owner = self.owners.get(key).copied();
+        let mut holders: Vec<&Person> = self
             .holders
             .get(key)
             .into_iter()
@@ -269,11 +333,17 @@ impl Directory {
             .filter_map(|registration| self.people.get(registration))
             .filter(|person| self.reachable.contains(&person.node))
             .collect();
-        let later: Vec<Person> = holders.into_iter().skip(1).filter(|person| person.node == self.me).cloned().collect();
+        holders.sort_by_key(|person| (!person.is_claimed, person.registration));
+        let keeper = owner.or_else(|| holders.first().map(|person| person.registration));
+        let later: Vec<Person> = holders
+            .into_iter()
+            .filter(|person| Some(person.registration) != keeper && person.node == self.me && !person.is_claimed)
+            .cloned()
+            .collect();
         for person in later {
             let name = (1..)
                 .map(|attempt| person.asked_name.renamed(self.me, attempt))
-                .find(|name| !self.holders.contains_key(name.key()));
+                .find(|name| !self.holders.contains_key(name.key()) && !self.owners.contains_key(name.key()));
             let Some(name) = name else { continue };
             let old = person.name.clone();
             let renamed = Person { name, ..person };

@@ -89,7 +89,7 @@ fn state(ledger: &Ledger) -> String {
         let members: Vec<_> = room.members().collect();
         lines.push(format!("{name} {members:?} {:?} {:?}", room.topic(), room.recent()));
     }
-    lines.push(format!("{:?} {}", ledger.public, ledger.mailboxes.unread));
+    lines.push(format!("{:?} {:?}", ledger.public, ledger.mailboxes.unread_count(Registration { time: 1, node: 0 })));
     lines.join("\n")
 }
 

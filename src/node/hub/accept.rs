@@ -9,10 +9,12 @@ use crate::{
     chat::{
         Addressee, Command, Message, Registration, SERVICE_NAME,
         directory::Lookup,
+        ledger::{MAX_UNREAD, MAX_UNREAD_OF_ALL},
         message::EVERYONE,
         name,
         notice::{self, Refusal},
     },
+    clique::Replica,
     wire::{
         Dialect,
         entry::ChunkBuilder,
@@ -35,6 +37,13 @@ pub(super) enum Target {
         /// The node where they were last seen, if that cannot be reached.
         away_on: Option<u16>,
     },
+    /// The owner of a claimed name.
+    Owner {
+        name: Arc<str>,
+        registration: Registration,
+        is_away: bool,
+    },
+    Room(Arc<str>),
 }
 
 /// Entries accepted in this turn and not yet appended.
@@ -52,8 +61,19 @@ pub(super) struct Accepted {
     pub(super) number: u64,
     reference: u64,
     is_direct: bool,
-    is_kept: bool,
+    /// Why it cannot be delivered yet.
+    kept: Option<String>,
     trace_id: Option<[u8; 16]>,
+}
+
+impl Accepting {
+    /// What is being put together, and the number of its first entry.
+    pub(super) fn builder<'a>(&'a mut self, replica: &mut Replica) -> &'a mut (u64, ChunkBuilder) {
+        self.builder.get_or_insert_with(|| {
+            let (first, dependencies) = replica.next_entry();
+            (first, ChunkBuilder::new(dependencies))
+        })
+    }
 }
 
 impl Hub {
@@ -74,7 +94,7 @@ impl Hub {
         if self.has_said_goodbye {
             return Err(Refusal::Stopping);
         }
-        let version = self.directory.version();
+        let version = self.directory.version() + self.ledger.names_version();
         let state = self.clients.get(&client).ok_or(Refusal::NotRegistered)?;
         let sender = state.name().ok_or(Refusal::NotRegistered)?;
         let to = &submission.to;
@@ -85,8 +105,23 @@ impl Hub {
         let to_written = match &target {
             Target::Everyone => EVERYONE,
             Target::Service => SERVICE_NAME,
-            Target::Person { name, .. } => name,
+            Target::Person { name, .. } | Target::Owner { name, .. } | Target::Room(name) => name,
         };
+        match &target {
+            Target::Room(room) => {
+                let registration = state.registration().ok_or(Refusal::NotRegistered)?;
+                if self.ledger.rooms().member_since(room, registration).is_none() {
+                    return Err(Refusal::NotInRoom(room.to_string()));
+                }
+            }
+            Target::Owner { name, registration, .. } => {
+                let (unread, unread_of_all) = self.ledger.mailboxes().unread_count(*registration);
+                if unread >= MAX_UNREAD || unread_of_all >= MAX_UNREAD_OF_ALL {
+                    return Err(Refusal::MailboxFull(name.to_string()));
+                }
+            }
+            Target::Everyone | Target::Service | Target::Person { .. } => {}
+        }
         let (bytes, max_bytes) = (submission.text.len(), Message::max_text_bytes(sender.as_str(), to_written));
         if bytes > max_bytes {
             return Err(Refusal::TooLong { bytes, max_bytes });
@@ -107,13 +142,19 @@ impl Hub {
         if written.is_empty() {
             return Err(Refusal::NoAddressee);
         }
-        if written.starts_with('#') {
-            return Err(Refusal::NoRooms);
-        }
         let shown = || written.chars().take(name::MAX_NAME_BYTES).collect::<String>();
+        if written.starts_with('#') {
+            let room = name::room(&written).map_err(|reason| Refusal::BadRoom { room: shown(), reason })?;
+            return Ok(Target::Room(room.into()));
+        }
         let key = name::key(&written).map_err(|reason| Refusal::BadName { name: shown(), reason })?;
         if key == SERVICE_NAME {
             return Ok(Target::Service);
+        }
+        if let Some(owner) = self.ledger.owner(&key) {
+            let (name, registration) = (owner.name.as_str().into(), owner.registration);
+            let is_away = self.directory.nodes_of(registration).next().is_none();
+            return Ok(Target::Owner { name, registration, is_away });
         }
         let (person, away_on) = match self.directory.lookup(&key) {
             Lookup::Present(person) => (person, None),
@@ -127,9 +168,15 @@ impl Hub {
     fn accept(&mut self, client: ClientId, submission: &Submission, target: &Target, now: Now, ports: &mut impl Ports) {
         let Some(state) = self.clients.get(&client) else { return };
         let (Some(sender), Some(sender_registration)) = (state.name(), state.registration()) else { return };
-        let (to, away_on) = match target {
-            Target::Person { name, registration, away_on } => (Addressee::Person(name, *registration), *away_on),
+        let (to, kept) = match target {
+            Target::Person { name, registration, away_on } => {
+                (Addressee::Person(name, *registration), away_on.map(|node| notice::kept(name, node)))
+            }
+            Target::Owner { name, registration, is_away } => {
+                (Addressee::Owner(name, *registration), is_away.then(|| notice::owner_away(name)))
+            }
             Target::Everyone | Target::Service => (Addressee::Everyone, None),
+            Target::Room(room) => (Addressee::Room(room), None),
         };
         let wants_receipt = state.dialect == Dialect::Extended;
         let message = Message {
@@ -141,10 +188,7 @@ impl Hub {
             trace: submission.sampled.map(|sampled| sampled.trace),
         };
         let time = self.replica.clock().next(now.unix_ms());
-        let (first, builder) = self.accepting.builder.get_or_insert_with(|| {
-            let (first, dependencies) = self.replica.next_entry();
-            (first, ChunkBuilder::new(dependencies))
-        });
+        let (first, builder) = Accepting::builder(&mut self.accepting, &mut self.replica);
         let number = *first + builder.len() as u64;
         builder.push(time, &message);
         self.accepting.bytes += submission.text.len();
@@ -167,11 +211,10 @@ impl Hub {
                 number,
                 reference: submission.reference,
                 is_direct: to.person().is_some(),
-                is_kept: away_on.is_some(),
+                kept,
                 trace_id: submission.sampled.map(|sampled| sampled.trace.trace_id),
             });
-        } else if let Some(node) = away_on {
-            let text = notice::kept(to.as_str(), node);
+        } else if let Some(text) = kept {
             self.tell(client, &text, ports);
         }
         if self.accepting.bytes >= MAX_CHUNK_BYTES {
@@ -207,11 +250,11 @@ impl Hub {
     fn send_accepted(&mut self, accepted: &Accepted, now: Now, ports: &mut impl Ports) {
         let receipt = extended::Receipt {
             reference: accepted.reference,
-            state: if accepted.is_kept { State::Kept } else { State::Accepted }.into(),
+            state: if accepted.kept.is_some() { State::Kept } else { State::Accepted }.into(),
             id: Some(MessageId { origin: Some(self.settings.origin.into()), number: accepted.number }),
             nodes_holding: 1,
             nodes_known: count(self.members.known_count()),
-            reason: String::new(),
+            reason: accepted.kept.clone().unwrap_or_default(),
             trace_id: accepted.trace_id.map(|id| TraceId(id).to_string()).unwrap_or_default(),
             ..extended::Receipt::default()
         };
@@ -239,12 +282,13 @@ impl Hub {
     /// A message to the service itself: somebody who is alone gets a reply.
     fn answer(&mut self, client: ClientId, submission: &Submission, now: Now, ports: &mut impl Ports) {
         let text = String::from_utf8_lossy(&submission.text);
-        let lines = match Command::parse(text.trim().trim_start_matches('/')) {
-            Ok(Command::Quit) | Err(_) => self.state_and_tips(now),
-            Ok(command) => self.report_for(command, now),
-        };
-        for line in lines {
-            self.tell(client, &line, ports);
+        match Command::parse(text.trim_start().trim_start_matches('/')) {
+            Ok(Command::Quit) | Err(_) => {
+                for line in self.state_and_tips(now) {
+                    self.tell(client, &line, ports);
+                }
+            }
+            Ok(command) => self.command(client, command, now, ports),
         }
         let is_extended = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Extended);
         if is_extended {

@@ -11,12 +11,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{
-    ClientId, Hub, Mark, Now, Ports, Sampled,
+    ClientId, Hub, Mark, Now, Ports, Sampled, Verdict,
     accept::Target,
+    claims::entry_id,
     delivery::{Cursor, Past},
+    history::Shelf,
 };
 use crate::{
-    chat::{Command, Name, Registration, directory::KeyHash, notice},
+    chat::{Command, Name, Passphrase, Registration, directory::KeyHash},
     clique::{Heights, Origin},
     wire::{
         Dialect, frames,
@@ -50,6 +52,10 @@ pub enum FromClient {
     Tell(String),
     /// It sends nothing more; what it sent is still answered.
     HalfClosed,
+    /// Its passphrase has been hashed; `None` if that cannot be done now.
+    Hashed(Option<String>),
+    /// Its passphrase has been compared.
+    Checked(Verdict),
     /// Its output has room again.
     Drained,
     /// These were written to its socket.
@@ -67,6 +73,10 @@ pub struct Registering {
     /// Only from extended clients.
     pub key_hash: Option<KeyHash>,
     pub resume: Option<Resume>,
+    /// Of a claimed name.
+    pub passphrase: Option<Passphrase>,
+    /// How many of the latest messages to show first; only from extended clients, the settings say it for lines.
+    pub history: usize,
 }
 
 /// Where a client goes on that was connected before.
@@ -74,6 +84,8 @@ pub struct Registering {
 pub struct Resume {
     /// What it has received.
     pub received: Heights,
+    /// Under this registration; `None` if it does not say.
+    pub registration: Option<Registration>,
     /// What it has sent.
     pub sent: Vec<(Origin, u64)>,
     /// Of what it has sent, that whose receipts it still waits for.
@@ -97,11 +109,22 @@ pub(super) enum Life {
     /// Waits until this node has what the client sent elsewhere.
     Resuming {
         registering: Registering,
+        /// The owner of the name, if they have proved that they are.
+        owner: Option<Registration>,
         until_ms: u64,
+    },
+    /// Has been asked for the passphrase of the name, by line.
+    Proving {
+        registering: Registering,
+    },
+    /// The passphrase is being compared.
+    Checking {
+        registering: Registering,
+        owner: Registration,
     },
     Asking {
         ballot: u64,
-        resume: Option<Resume>,
+        registering: Registering,
     },
     Registered {
         name: Name,
@@ -123,6 +146,17 @@ pub(super) struct Client {
     deferred: VecDeque<FromClient>,
     /// The addressee of the last message, as long as nobody came or went.
     pub(super) last_target: Option<(Bytes, u64, Target)>,
+    /// What was said before and is to be shown; nothing for most, most of the time.
+    pub(super) shelf: Option<Box<Shelf>>,
+    /// Messages of a room that are shown on going in.
+    pub(super) history_shown: usize,
+}
+
+impl Life {
+    /// Whether what comes from the client is put aside for now.
+    fn is_waiting(&self) -> bool {
+        matches!(self, Self::Asking { .. } | Self::Resuming { .. } | Self::Checking { .. })
+    }
 }
 
 impl Client {
@@ -136,6 +170,8 @@ impl Client {
             has_quit: false,
             deferred: VecDeque::new(),
             last_target: None,
+            shelf: None,
+            history_shown: 0,
         }
     }
 
@@ -193,18 +229,26 @@ impl Hub {
             }
             FromClient::Tell(text) => self.tell(client, &text, ports),
             FromClient::Drained => {
-                if self.clients.get(&client).is_some_and(|state| !matches!(state.cursor, Cursor::Live)) {
+                let is_behind = |state: &Client| !matches!(state.cursor, Cursor::Live) || state.shelf.is_some();
+                if self.clients.get(&client).is_some_and(is_behind) {
                     self.replaying.insert(client);
                 }
             }
             FromClient::Written(marks) => {
                 let name =
                     self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
-                for mark in marks.iter().filter(|mark| mark.wants_receipt) {
-                    self.report(Outcome::delivered(mark.origin, mark.number, name.clone()));
+                for mark in marks {
+                    if mark.is_mail {
+                        self.note_read(mark.recipient, entry_id(mark.origin, mark.number), now);
+                    }
+                    if mark.wants_receipt {
+                        self.report(Outcome::delivered(mark.origin, mark.number, name.clone()));
+                    }
                 }
             }
-            FromClient::Closed { unwritten } => self.closed(client, &unwritten, ports),
+            FromClient::Closed { unwritten } => self.closed(client, &unwritten, now, ports),
+            FromClient::Hashed(hash) => self.hashed(client, hash, now, ports),
+            FromClient::Checked(verdict) => self.checked(client, verdict, now, ports),
         }
     }
 
@@ -216,9 +260,16 @@ impl Hub {
 
     /// Puts aside what comes from a client whose name is being asked for. Gives back what is to be acted on now.
     fn defer(&mut self, client: ClientId, input: FromClient, ports: &mut impl Ports) -> Option<FromClient> {
-        let is_about_output = matches!(input, FromClient::Drained | FromClient::Written(_) | FromClient::Closed { .. });
+        let is_about_output = matches!(
+            input,
+            FromClient::Drained
+                | FromClient::Written(_)
+                | FromClient::Closed { .. }
+                | FromClient::Hashed(_)
+                | FromClient::Checked(_)
+        );
         let state = self.clients.get_mut(&client)?;
-        let is_waiting = matches!(state.life, Life::Asking { .. } | Life::Resuming { .. });
+        let is_waiting = state.life.is_waiting();
         if is_about_output || !is_waiting {
             return Some(input);
         }
@@ -234,7 +285,7 @@ impl Hub {
     /// Goes on with what was put aside, now that the name is given or refused.
     pub(super) fn undefer(&mut self, client: ClientId, now: Now, ports: &mut impl Ports) {
         while let Some(state) = self.clients.get_mut(&client)
-            && !matches!(state.life, Life::Asking { .. } | Life::Resuming { .. })
+            && !state.life.is_waiting()
             && let Some(input) = state.deferred.pop_front()
         {
             self.from_client(client, input, now, ports);
@@ -245,49 +296,44 @@ impl Hub {
         let mut submissions = submissions.into_iter();
         while let Some(submission) = submissions.next() {
             let Some(state) = self.clients.get_mut(&client) else { return };
-            match state.life {
+            match &state.life {
                 // In the text dialect the first line is the name, and so is each line until one is given.
                 Life::Connected if state.dialect == Dialect::Lines => {
                     let name = match submission.text.trim_ascii() {
                         b"" => submission.to,
                         text => [&submission.to, text].join(&b' ').into(),
                     };
-                    self.register(client, Registering { name, ..Registering::default() }, now, ports);
+                    let history = self.settings.history_shown;
+                    self.register(client, Registering { name, history, ..Registering::default() }, now, ports);
                 }
-                Life::Asking { .. } | Life::Resuming { .. } => {
+                Life::Proving { registering } => {
+                    let line = [&submission.to[..], &submission.text[..]].join(&b' ');
+                    // Without a space there was nothing behind the first word.
+                    let line = if submission.text.is_empty() { submission.to.to_vec() } else { line };
+                    let passphrase = Some(Passphrase::typed(&line));
+                    let registering = Registering { passphrase, ..registering.clone() };
+                    self.set_life(client, Life::Connected);
+                    self.register(client, registering, now, ports);
+                }
+                life if life.is_waiting() => {
                     let rest = std::iter::once(submission).chain(submissions).collect();
                     state.deferred.push_front(FromClient::Submit(rest));
                     return;
                 }
-                Life::Connected | Life::Registered { .. } => self.submit(client, submission, now, ports),
-            }
-        }
-    }
-
-    fn command(&mut self, client: ClientId, command: Command, now: Now, ports: &mut impl Ports) {
-        match command {
-            Command::Quit => {
-                self.tell(client, &notice::goodbye(), ports);
-                self.quits(client);
-                ports.close_client(client);
-            }
-            command => {
-                for line in self.report_for(command, now) {
-                    self.tell(client, &line, ports);
-                }
+                _ => self.submit(client, submission, now, ports),
             }
         }
     }
 
     /// A client leaves for good; those that are told to go on elsewhere say goodbye too.
-    fn quits(&mut self, client: ClientId) {
+    pub(super) fn quits(&mut self, client: ClientId) {
         let is_stopping = self.is_stopping;
         if let Some(state) = self.clients.get_mut(&client) {
             state.has_quit = !is_stopping;
         }
     }
 
-    fn closed(&mut self, client: ClientId, unwritten: &[Mark], ports: &mut impl Ports) {
+    fn closed(&mut self, client: ClientId, unwritten: &[Mark], now: Now, ports: &mut impl Ports) {
         self.replaying.remove(&client);
         self.unfollow(client);
         self.rereading.remove(&client);
@@ -302,14 +348,19 @@ impl Hub {
                 self.directory.withdraw(ballot);
             }
             Life::Registered { registration, .. } => {
-                if self.by_registration.get(&registration) == Some(&client) {
-                    self.by_registration.remove(&registration);
-                    self.person_left(registration, &state, ports);
+                // Whoever connects elsewhere in a moment is not to be given again what was had here.
+                self.tell_read(Some(registration), now);
+                if let Some(clients) = self.by_registration.get_mut(&registration) {
+                    clients.retain(|other| *other != client);
+                    if clients.is_empty() {
+                        self.by_registration.remove(&registration);
+                        self.person_left(registration, &state, ports);
+                    }
                 }
             }
-            Life::Connected | Life::Resuming { .. } => {}
+            Life::Connected | Life::Resuming { .. } | Life::Proving { .. } | Life::Checking { .. } => {}
         }
-        for mark in unwritten.iter().filter(|mark| mark.is_direct) {
+        for mark in unwritten.iter().filter(|mark| mark.is_direct && !mark.is_mail) {
             let is_elsewhere = self.directory.person(mark.recipient).is_some();
             if !is_elsewhere && !self.directory.may_resume(mark.recipient) {
                 let (origin, number) = (mark.origin, mark.number);
@@ -325,12 +376,17 @@ impl Hub {
             // They go on at another node in a moment; until then messages to them are kept, not refused.
             return;
         }
+        let is_owner = self.directory.person(registration).is_some_and(|person| person.is_claimed);
         let changes = self.directory.left(self.node(), registration);
         self.broadcast_presence(Vec::new(), vec![registration]);
         self.people_changed(changes, ports);
         if state.has_quit {
             self.directory.forget(registration);
             self.broadcast_quit(registration);
+        }
+        if is_owner {
+            // What is theirs waits.
+            return;
         }
         // An extended client may resume, and then gets the rest.
         if state.dialect != Dialect::Extended || state.has_quit {

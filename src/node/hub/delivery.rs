@@ -3,12 +3,21 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{
-    ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports, clients::Resume, reading::Way,
+    ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports,
+    claims::entry_id,
+    clients::{Client, Resume},
+    reading::Way,
     voice::Rendered,
 };
 use crate::{
-    chat::{Addressee, Message, Person, Registration, notice},
+    chat::{
+        Addressee, Message, Person, Registration,
+        ledger::{Room, Rooms},
+        notice,
+    },
     clique::{Heights, Origin, Run, time::unix_ms},
     wire::{
         Dialect,
@@ -46,6 +55,8 @@ pub(super) struct Shown {
 /// to this node only later.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Past {
+    /// What was said to everyone or in a room before this (hybrid logical time) is history to them.
+    since: u64,
     /// Entries that they have had.
     received: Arc<Heights>,
     /// Entries that were gone through on the disk: all that were for them have been shown.
@@ -76,8 +87,15 @@ impl Past {
     }
 
     /// Whether an entry is for somebody with this past.
-    fn wants(&self, registration: Registration, origin: Origin, number: u64, time: u64, message: &Message<'_>) -> bool {
-        let is_theirs = self.is_formers(message) || is_for(registration, time, message);
+    fn wants(
+        &self,
+        registration: Registration,
+        rooms: &Rooms,
+        entry: (Origin, u64, u64),
+        message: &Message<'_>,
+    ) -> bool {
+        let (origin, number, time) = entry;
+        let is_theirs = self.is_formers(message) || is_for(registration, self.since, rooms, time, message);
         is_theirs && !self.has_had(origin, number, message)
     }
 
@@ -94,12 +112,14 @@ impl Past {
     }
 }
 
-/// Whether a connected person is an addressee: by name, or as one of everybody who was there when it was said.
-fn is_for(registration: Registration, time: u64, message: &Message<'_>) -> bool {
+/// Whether a connected person is an addressee: by name, or as one of everybody, or of a room, who was there when it was
+/// said.
+fn is_for(registration: Registration, since: u64, rooms: &Rooms, time: u64, message: &Message<'_>) -> bool {
+    let was_here = || message.sender_registration != registration && time > since;
     match message.to {
         Addressee::Person(_, to) | Addressee::Owner(_, to) => to == registration,
-        Addressee::Everyone => message.sender_registration != registration && time > registration.time,
-        Addressee::Room(_) => false,
+        Addressee::Everyone => was_here(),
+        Addressee::Room(room) => was_here() && rooms.member_since(room, registration).is_some_and(|since| time > since),
     }
 }
 
@@ -112,10 +132,15 @@ impl Hub {
         while !bytes.is_empty() {
             // Entries are checked when they come in, so this cannot fail; if it did, the rest could not be read either.
             let Ok((view, length)) = read_entry(bytes) else { return };
-            if let Body::Message(message) = view.body {
-                let is_late = self.splits.is_late(origin, place.1);
-                let rendered = Rendered::new(origin, place.1, view.time, message).late(is_late);
-                self.deliver_message(place, rendered, now, ports);
+            match view.body {
+                Body::Message(message) => {
+                    self.ledger.take_message(entry_id(origin, place.1), view.time, &message);
+                    let is_late = self.splits.is_late(origin, place.1);
+                    let rendered = Rendered::new(origin, place.1, view.time, message).late(is_late);
+                    self.deliver_message(place, rendered, now, ports);
+                }
+                Body::Change(change) => self.apply_change((origin, place.1), view.time, &change, ports),
+                Body::Unknown => {}
             }
             bytes = &bytes[length..];
             place = (place.0 + 1, place.1 + 1);
@@ -133,24 +158,49 @@ impl Hub {
         let message = *message;
         match message.to {
             Addressee::Person(_, to) | Addressee::Owner(_, to) => {
-                match self.by_registration.get(&to).or_else(|| self.successors.get(&to)).copied() {
-                    Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
-                    None => self.note_gone(origin, number, to),
+                match self.by_registration.get(&to).map(SmallVec::as_slice) {
+                    Some([client]) => self.push_live(*client, to, position, &mut rendered, now, ports),
+                    Some(clients) => {
+                        for client in clients.to_vec() {
+                            self.push_live(client, to, position, &mut rendered, now, ports);
+                        }
+                    }
+                    None => match self.successors.get(&to).copied() {
+                        Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
+                        None => self.note_gone(origin, number, to),
+                    },
                 }
             }
             Addressee::Everyone => {
-                let readers: Vec<(Registration, ClientId)> = self
-                    .by_registration
-                    .iter()
-                    .filter(|(registration, _)| is_for(**registration, rendered.time(), &message))
-                    .map(|(registration, client)| (*registration, *client))
-                    .collect();
+                let is_reader = |(client, state): (&ClientId, &Client)| {
+                    let registration = state.registration()?;
+                    is_for(registration, state.past.since, self.ledger.rooms(), rendered.time(), &message)
+                        .then_some((registration, *client))
+                };
+                let readers: Vec<(Registration, ClientId)> = self.clients.iter().filter_map(is_reader).collect();
                 for (registration, client) in readers {
                     self.push_live(client, registration, position, &mut rendered, now, ports);
                 }
             }
-            Addressee::Room(_) => {}
+            Addressee::Room(room) => {
+                for (registration, client) in self.readers_in(room, rendered.time(), &message) {
+                    self.push_live(client, registration, position, &mut rendered, now, ports);
+                }
+            }
         }
+    }
+
+    /// The connections here of those who were in a room when something was said there.
+    fn readers_in(&self, room: &str, time: u64, message: &Message<'_>) -> Vec<(Registration, ClientId)> {
+        let members = self.ledger.rooms().get(room).into_iter().flat_map(Room::members);
+        members
+            .filter_map(|(registration, _)| Some((registration, self.by_registration.get(&registration)?)))
+            .flat_map(|(registration, clients)| clients.iter().map(move |client| (registration, *client)))
+            .filter(|(registration, client)| {
+                let since = self.clients.get(client).map_or(u64::MAX, |state| state.past.since);
+                is_for(*registration, since, self.ledger.rooms(), time, message)
+            })
+            .collect()
     }
 
     fn push_live(
@@ -193,6 +243,9 @@ impl Hub {
         let (past, had) = if is_resumed {
             let dropped = self.dropped_since(&received);
             (Past { received: received.clone(), replay_until: end, dropped, ..Past::default() }, received)
+        } else if person.is_claimed {
+            // What waits is known by the ledger.
+            (Past { since: person.attached, ..Past::default() }, received)
         } else if let Some(mailbox) = self.mailboxes.remove(person.name.key())
             && mailbox.registration != person.registration
         {
@@ -205,6 +258,8 @@ impl Hub {
             // Nothing is to be shown again. But this node may get some of what they have had only now.
             (Past { received: received.clone(), ..Past::default() }, received)
         };
+        let since = past.since.max(person.registration.time);
+        let past = Past { since, ..past };
         if let Some(state) = self.clients.get_mut(&client) {
             if past.replay_until > 0 || past.dropped > 0 {
                 self.replaying.insert(client);
@@ -271,6 +326,11 @@ impl Hub {
         let oldest = self.replica.log().oldest_position();
         let Some(state) = self.clients.get_mut(&client) else { return };
         let Some(registration) = state.registration() else { return };
+        // Before anything live or missed comes what was said before.
+        if state.shelf.is_some() && !self.work_off(client, max_entries, now, ports) {
+            return;
+        }
+        let Some(state) = self.clients.get_mut(&client) else { return };
         let dropped = std::mem::take(&mut state.past.dropped);
         let missed = std::mem::take(&mut state.missed);
         if missed > 0 {
@@ -336,7 +396,7 @@ impl Hub {
         let Some(dialect) = self.clients.get(&to.client).map(|state| state.dialect) else { return };
         let Ok((view, _)) = read_entry(bytes) else { return };
         let (time, Some(message)) = (view.time, view.message().copied()) else { return };
-        if !to.past.wants(to.registration, origin, number, time, &message) {
+        if !to.past.wants(to.registration, self.ledger.rooms(), (origin, number, time), &message) {
             return;
         }
         // The extended dialect marks each message.
@@ -372,8 +432,8 @@ impl Hub {
                     let number = gone.first + (position - gone.position);
                     let entry = chunk.slice(number, number);
                     let wanted = read_entry(&entry).is_ok_and(|(view, _)| {
-                        let message = view.message();
-                        message.is_some_and(|m| state.past.wants(registration, gone.origin, number, view.time, m))
+                        let (entry, rooms) = ((gone.origin, number, view.time), self.ledger.rooms());
+                        view.message().is_some_and(|message| state.past.wants(registration, rooms, entry, message))
                     });
                     state.missed += u64::from(wanted);
                 }
@@ -387,7 +447,7 @@ impl Hub {
 
 impl Rendered<'_> {
     /// What is to be reported once the message is written to somebody's socket; nothing for most broadcasts.
-    fn mark(&self, recipient: Registration, now: Now, replayed_from_unix_ms: Option<u64>) -> Option<Mark> {
+    pub(super) fn mark(&self, recipient: Registration, now: Now, replayed_from_unix_ms: Option<u64>) -> Option<Mark> {
         let (origin, number, message) = self.identity();
         let Message { to, receipts, trace, .. } = *message;
         let is_direct = to.person().is_some();
@@ -396,6 +456,7 @@ impl Rendered<'_> {
             number,
             recipient,
             is_direct,
+            is_mail: matches!(to, Addressee::Owner(..)),
             wants_receipt: receipts,
             trace,
             queued_unix_us: now.unix_us,

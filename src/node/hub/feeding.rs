@@ -61,7 +61,7 @@ impl Hub {
         let (left, quit) = (std::mem::take(&mut state.left), std::mem::take(&mut state.quit));
         let joined: Vec<Person> = std::mem::take(&mut state.joined)
             .into_iter()
-            .filter(|person| self.directory.person(person.registration).is_some_and(|now| now.node == person.node))
+            .filter(|person| self.directory.is_said_by(person.node, person.registration))
             .collect();
         if !joined.is_empty() || !left.is_empty() || !quit.is_empty() {
             ports.to_link(link, PeerFrame::Presence { joined, left, quit });

@@ -149,7 +149,7 @@ impl Hub {
         self.nodes_changed = true;
         let state = Hello {
             held: self.replica.log().held().collect(),
-            people: self.directory.people_on(self.node()).cloned().collect(),
+            people: self.directory.said_by(self.node()).cloned().collect(),
             time: self.replica.clock().last(),
             ..self.hello()
         };

@@ -13,10 +13,12 @@
 
 mod accept;
 mod alarms;
+mod claims;
 mod clients;
 mod delivery;
 mod feeding;
 mod following;
+mod history;
 mod links;
 mod mailboxes;
 mod outcomes;
@@ -27,6 +29,7 @@ mod reading;
 mod receipts;
 mod registering;
 mod reports;
+mod rooms;
 mod splits;
 mod storage;
 mod storing;
@@ -38,6 +41,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use self::{
     accept::{Accepted, Accepting},
@@ -55,11 +59,11 @@ pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
     overview::{History, NodeCondition, NodeOverview, OriginHeight, Overview},
-    ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span},
+    ports::{ClientId, Mark, Ports, Sampled, TraceStep, Verdict, crossing_span},
     storage::{FromStore, Recovered, ToStore},
 };
 use crate::{
-    chat::{Directory, Registration, directory::Change},
+    chat::{Directory, Ledger, Registration, directory::Change},
     clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
     wire::{
         Dialect,
@@ -88,6 +92,8 @@ pub struct HubSettings {
     pub max_log_bytes: usize,
     /// Whether there is a disk behind the log. If not, everything counts as synced at once.
     pub has_store: bool,
+    /// Messages that people who write lines are shown first, of what was said last.
+    pub history_shown: usize,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -154,9 +160,13 @@ pub struct Hub {
     settings: HubSettings,
     replica: Replica,
     directory: Directory,
+    ledger: Ledger,
+    /// Owners of names who have had something that the log does not say yet, and when it will, in monotonic milliseconds.
+    reading: BTreeMap<Registration, u64>,
     members: Members,
     clients: FxHashMap<ClientId, Client>,
-    by_registration: FxHashMap<Registration, ClientId>,
+    /// Nearly always one; the owner of a claimed name may be connected several times.
+    by_registration: FxHashMap<Registration, SmallVec<[ClientId; 1]>>,
     /// Who goes on under the name of somebody whose node went away, by that one's registration.
     successors: FxHashMap<Registration, ClientId>,
     /// Stays that ended on this node for good. Not told by their time: that of a former life of this node can be later
@@ -217,6 +227,8 @@ impl Hub {
                 false => Replica::new(origin, settings.max_log_bytes),
             },
             directory: Directory::new(origin.node),
+            ledger: Ledger::default(),
+            reading: BTreeMap::new(),
             members: Members::new(origin, settings.expected_nodes),
             clients: FxHashMap::default(),
             by_registration: FxHashMap::default(),
@@ -274,6 +286,12 @@ impl Hub {
         &self.directory
     }
 
+    /// What follows from the log for people.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     #[must_use]
     pub fn members(&self) -> &Members {
         &self.members
@@ -287,6 +305,7 @@ impl Hub {
 
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
+        self.tell_read(None, now);
         self.commit(now, ports);
         self.write(ports);
         self.announce_back(now, ports);
@@ -332,7 +351,7 @@ impl Hub {
         let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
         let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty() || !self.rereading.is_empty();
         let waiting = is_waiting.then_some(now.monotonic_ms + 50);
-        links.chain(waiting).chain(self.back_due_ms()).fold(idle, u64::min)
+        links.chain(waiting).chain(self.back_due_ms()).chain(self.read_due_ms()).fold(idle, u64::min)
     }
 
     /// Lets nobody in any more, and tells everybody. Messages are still accepted, so that those who were about to send
@@ -363,7 +382,9 @@ impl Hub {
     /// Whether nothing is lost if the node goes now: peers have everything, and readers have been shown what is theirs.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        let is_served = |client: &Client| client.registration().is_none() || matches!(client.cursor, Cursor::Live);
+        let is_served = |client: &Client| {
+            client.registration().is_none() || matches!(client.cursor, Cursor::Live) && client.shelf.is_none()
+        };
         self.is_replicated() && !self.has_more_to_apply && self.clients.values().all(is_served)
     }
 
@@ -376,6 +397,9 @@ impl Hub {
 
     /// The last word to peers, and the end of every client's connection.
     pub fn say_goodbye(&mut self, now: Now, ports: &mut impl Ports) {
+        for owner in self.reading.keys().copied().collect::<Vec<_>>() {
+            self.tell_read(Some(owner), now);
+        }
         self.commit(now, ports);
         self.has_said_goodbye = true;
         for link in self.links.keys() {

@@ -34,10 +34,11 @@ impl Hub {
                     // This node speaks for them no more.
                     self.broadcast_presence(Vec::new(), vec![*registration]);
                     self.directory.left(self.node(), *registration);
-                    if let Some(client) = self.by_registration.remove(registration) {
+                    for client in self.by_registration.remove(registration).into_iter().flatten() {
                         self.detach(client, *node, ports);
                     }
                 }
+                Change::ClaimedHere { person } => self.broadcast_presence(vec![person.clone()], Vec::new()),
                 Change::Joined { .. } | Change::Left { .. } => self.people_news.push(change),
             }
         }
@@ -46,16 +47,27 @@ impl Hub {
     fn renamed(&mut self, person: &Person, old: &Name, ports: &mut impl Ports) {
         self.broadcast_presence(vec![person.clone()], Vec::new());
         self.note_renamed(person, old);
-        let Some(client) = self.by_registration.get(&person.registration).copied() else { return };
+        let (from, to) = (old.as_str(), person.name.as_str());
+        let text = match self.directory.owner(old.key()) {
+            _ if person.is_claimed => notice::renamed_by_claim(from, to),
+            Some(_) => notice::renamed_for_owner(from, to),
+            None => notice::renamed(from, to),
+        };
+        for client in self.by_registration.get(&person.registration).cloned().unwrap_or_default() {
+            self.rename_client(client, person, &text, ports);
+        }
+    }
+
+    fn rename_client(&mut self, client: ClientId, person: &Person, text: &str, ports: &mut impl Ports) {
         self.set_life(client, Life::Registered { name: person.name.clone(), registration: person.registration });
-        let text = notice::renamed(old.as_str(), person.name.as_str());
         let is_extended = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Extended);
         if is_extended {
             let mut out = Vec::new();
-            FromNode::Renamed(extended::Renamed { name: person.name.to_string(), reason: text }).encode(&mut out);
+            FromNode::Renamed(extended::Renamed { name: person.name.to_string(), reason: text.to_owned() })
+                .encode(&mut out);
             ports.to_client(client, &out, None);
         } else {
-            self.tell(client, &text, ports);
+            self.tell(client, text, ports);
         }
     }
 
@@ -76,7 +88,7 @@ impl Hub {
             .iter()
             .filter_map(|change| match change {
                 Change::Joined { name, .. } | Change::Left { name } => Some(name),
-                Change::RenamedHere { .. } | Change::MovedAway { .. } => None,
+                Change::RenamedHere { .. } | Change::ClaimedHere { .. } | Change::MovedAway { .. } => None,
             })
             .map(|name| (name.as_str(), name.key()))
             .collect();

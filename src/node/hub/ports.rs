@@ -2,7 +2,7 @@
 
 use super::storage::ToStore;
 use crate::{
-    chat::{Registration, Trace},
+    chat::{Passphrase, Registration, Trace},
     clique::{LinkId, Member, Origin},
     wire::peer::PeerFrame,
 };
@@ -33,11 +33,31 @@ pub trait Ports {
     /// Gives the disk something to do. Never waits; `FromStore` says what came of it.
     fn to_store(&mut self, order: ToStore);
 
+    /// Hashes the passphrase of somebody who claims a name. Never waits; `FromClient::Hashed` follows.
+    fn hash_passphrase(&mut self, client: ClientId, passphrase: Passphrase);
+
+    /// Compares a passphrase with the hash of the one that the name was claimed with. Never waits;
+    /// `FromClient::Checked` follows.
+    fn check_passphrase(&mut self, client: ClientId, name_key: &str, passphrase: Passphrase, hash: &str);
+
     /// A node has been heard of that should be dialled.
     fn dial(&mut self, member: &Member);
 
     /// A step on the way of a sampled message.
     fn trace(&mut self, step: TraceStep);
+}
+
+/// What came of comparing a passphrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Right,
+    Wrong,
+    /// Too many were tried for this name or from this address.
+    TooMany {
+        retry_after_ms: u64,
+    },
+    /// Too many are being compared right now.
+    Busy,
 }
 
 /// Put on a client's output behind a message: what to report once it is written to the socket.
@@ -48,6 +68,8 @@ pub struct Mark {
     pub recipient: Registration,
     /// To this person alone.
     pub is_direct: bool,
+    /// It waits for the owner of a claimed name until one of their devices has had it.
+    pub is_mail: bool,
     /// The sender wants to know of the delivery.
     pub wants_receipt: bool,
     pub trace: Option<Trace>,

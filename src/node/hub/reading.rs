@@ -24,8 +24,13 @@ const MAX_GOING_THROUGH: usize = 64;
 /// Who waits for a read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reader {
-    Link { link: LinkId, origin: Origin },
+    Link {
+        link: LinkId,
+        origin: Origin,
+    },
     Client(ClientId),
+    /// Somebody who is shown what was said before.
+    Shelf(ClientId),
 }
 
 /// Reads that have not been answered yet. Everybody has at most one per origin.
@@ -140,6 +145,7 @@ impl Hub {
                     }
                 }
             }
+            Some(Reader::Shelf(client)) => self.shelve(client, id, chunk),
             None => {}
         }
     }

@@ -254,7 +254,7 @@ impl Hub {
         let Some(bytes) = self.replica.log().entry(self.settings.origin, number) else { return };
         let Ok((view, _)) = read_entry(&bytes) else { return };
         let Some(message) = view.message() else { return };
-        let sender = self.by_registration.get(&message.sender_registration);
+        let sender = self.by_registration.get(&message.sender_registration).and_then(|clients| clients.first());
         let Some(client) =
             sender.filter(|client| self.clients.get(client).is_some_and(|state| state.dialect != Dialect::Extended))
         else {

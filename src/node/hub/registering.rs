@@ -1,12 +1,14 @@
 //! Registering: a client asks for a name, goes on where it was, and is welcomed or refused.
 
+use smallvec::SmallVec;
+
 use super::{
     ClientId, Hub, Now, Ports,
     clients::{Life, Registering, Resume, count},
 };
 use crate::{
     chat::{
-        Name, Person,
+        Name, Person, Registration,
         directory::{self, Settled},
         notice,
     },
@@ -34,16 +36,36 @@ impl Hub {
             state.dialect = Dialect::Extended;
         }
         if self.is_stopping {
-            self.refuse_name(client, &notice::stopping(self.settings.origin.node), Why::Stopping, ports);
+            self.refuse_name(client, &notice::stopping(self.settings.origin.node), Why::Stopping, 0, ports);
             return;
         }
+        let name = match Name::parse(&registering.name) {
+            Ok(name) => name,
+            Err(reason) => {
+                return self.refuse_name(client, &notice::name_illegal(reason), Why::Illegal, 0, ports);
+            }
+        };
+        if let Some((registering, owner)) = self.prove(client, registering, &name, ports) {
+            self.go_on_registering(client, registering, owner, now, ports);
+        }
+    }
+
+    /// Goes on with somebody who may ask for the name.
+    pub(super) fn go_on_registering(
+        &mut self,
+        client: ClientId,
+        registering: Registering,
+        owner: Option<Registration>,
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
         let lacks = registering.resume.as_ref().is_some_and(|resume| !self.replica.applied().covers(&resume.sent));
         if lacks {
             let until_ms = now.monotonic_ms + MAX_RESUME_WAIT_MS;
-            self.set_life(client, Life::Resuming { registering, until_ms });
+            self.set_life(client, Life::Resuming { registering, owner, until_ms });
             self.resuming.insert(client);
         } else {
-            self.ask_for_name(client, registering, now, ports);
+            self.ask_for_name(client, registering, owner, now, ports);
         }
     }
 
@@ -51,7 +73,7 @@ impl Hub {
     pub(super) fn go_on_resuming(&mut self, now: Now, ports: &mut impl Ports) {
         for client in self.resuming.clone() {
             let is_ready = match self.clients.get(&client).map(|state| &state.life) {
-                Some(Life::Resuming { registering, until_ms }) => {
+                Some(Life::Resuming { registering, until_ms, .. }) => {
                     let sent = registering.resume.as_ref().map_or(&[][..], |resume| &resume.sent);
                     *until_ms <= now.monotonic_ms || self.replica.applied().covers(sent)
                 }
@@ -61,26 +83,32 @@ impl Hub {
                 continue;
             }
             self.resuming.remove(&client);
-            if let Life::Resuming { registering, .. } = self.set_life(client, Life::Connected) {
-                self.ask_for_name(client, registering, now, ports);
+            if let Life::Resuming { registering, owner, .. } = self.set_life(client, Life::Connected) {
+                self.ask_for_name(client, registering, owner, now, ports);
                 self.undefer(client, now, ports);
             }
         }
     }
 
-    fn ask_for_name(&mut self, client: ClientId, registering: Registering, now: Now, ports: &mut impl Ports) {
-        let name = match Name::parse(&registering.name) {
-            Ok(name) => name,
-            Err(reason) => return self.refuse_name(client, &notice::name_illegal(reason), Why::Illegal, ports),
-        };
+    fn ask_for_name(
+        &mut self,
+        client: ClientId,
+        registering: Registering,
+        owner: Option<Registration>,
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
+        let Ok(name) = Name::parse(&registering.name) else { return };
         let time = self.replica.clock().next(now.unix_ms());
-        match self.directory.register(name.clone(), registering.key_hash, time) {
+        let owner = owner.and_then(|owner| self.ledger.owner_by_registration(owner));
+        let owner = owner.map(|owner| (owner.name.clone(), owner.registration));
+        match self.directory.register(name.clone(), registering.key_hash, owner, time) {
             directory::Registering::Taken => {
-                self.refuse_name(client, &notice::name_taken(name.as_str()), Why::Taken, ports);
+                self.refuse_name(client, &notice::name_taken(name.as_str()), Why::Taken, 0, ports);
             }
-            directory::Registering::Given(person) => self.admit(client, person, registering.resume, ports),
+            directory::Registering::Given(person) => self.admit(client, person, registering, ports),
             directory::Registering::Ask { ballot, person, voters } => {
-                self.set_life(client, Life::Asking { ballot, resume: registering.resume });
+                self.set_life(client, Life::Asking { ballot, registering });
                 self.asking.insert(ballot, client);
                 for link in voters.iter().filter_map(|node| self.members.linked(*node)) {
                     ports.to_link(link.link, PeerFrame::Reserve { ballot, person: person.clone() });
@@ -93,30 +121,44 @@ impl Hub {
     pub(super) fn settle(&mut self, settled: Vec<Settled>, now: Now, ports: &mut impl Ports) {
         for Settled { ballot, person, given } in settled {
             let Some(client) = self.asking.remove(&ballot) else { continue };
-            let Life::Asking { resume, .. } = self.set_life(client, Life::Connected) else { continue };
+            let Life::Asking { registering, .. } = self.set_life(client, Life::Connected) else { continue };
             if given {
-                self.admit(client, person, resume, ports);
+                self.admit(client, person, registering, ports);
             } else {
-                self.refuse_name(client, &notice::name_taken(person.asked_name.as_str()), Why::Taken, ports);
+                self.refuse_name(client, &notice::name_taken(person.asked_name.as_str()), Why::Taken, 0, ports);
             }
             self.undefer(client, now, ports);
         }
     }
 
-    fn admit(&mut self, client: ClientId, person: Person, mut resume: Option<Resume>, ports: &mut impl Ports) {
-        let unsettled = resume.as_mut().map(|resume| std::mem::take(&mut resume.unsettled)).unwrap_or_default();
+    fn admit(&mut self, client: ClientId, person: Person, registering: Registering, ports: &mut impl Ports) {
         let registration = person.registration;
-        let is_resumed = resume.is_some() && person.attached != registration.time;
+        let Registering { mut resume, passphrase, history, .. } = registering;
+        let unsettled = resume.as_mut().map(|resume| std::mem::take(&mut resume.unsettled)).unwrap_or_default();
+        // What was had under another registration is not what this one had.
+        let is_same = |resume: &Resume| resume.registration.is_none_or(|former| former == registration);
+        let is_resumed = resume.as_ref().is_some_and(is_same) && person.attached != registration.time;
         self.place_cursor(client, &person, resume, is_resumed);
         let changes = self.directory.admit(person.clone());
         self.set_life(client, Life::Registered { name: person.name.clone(), registration });
-        if let Some(former) = self.by_registration.insert(registration, client).filter(|former| *former != client) {
+        let clients = self.by_registration.entry(registration).or_default();
+        // Whoever owns the name may be here several times; others go on where they come last.
+        let former = if person.is_claimed { SmallVec::new() } else { std::mem::take(clients) };
+        clients.push(client);
+        for former in former {
             self.detach(former, self.node(), ports);
         }
         self.broadcast_presence(vec![person.clone()], Vec::new());
         self.people_changed(changes, ports);
         self.welcome(client, &person, is_resumed, ports);
         self.follow(client, registration, unsettled, ports);
+        if passphrase.is_some() && !person.is_claimed {
+            self.tell(client, &notice::not_claimed(person.name.as_str()), ports);
+        }
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.history_shown = history;
+        }
+        self.show_first(client, &person, is_resumed, history);
     }
 
     fn welcome(&mut self, client: ClientId, person: &Person, is_resumed: bool, ports: &mut impl Ports) {
@@ -144,13 +186,21 @@ impl Hub {
                 })
                 .encode(&mut out);
                 self.nodes_frame().encode(&mut out);
+                self.rooms_frame(person.registration).encode(&mut out);
                 self.newcomers.push(client);
             }
         }
         ports.to_client(client, &out, None);
     }
 
-    fn refuse_name(&self, client: ClientId, reason: &str, why: Why, ports: &mut impl Ports) {
+    pub(super) fn refuse_name(
+        &self,
+        client: ClientId,
+        reason: &str,
+        why: Why,
+        retry_after_ms: u64,
+        ports: &mut impl Ports,
+    ) {
         let Some(state) = self.clients.get(&client) else { return };
         let mut out = Vec::new();
         match state.dialect {
@@ -161,7 +211,7 @@ impl Hub {
                     reason: reason.to_owned(),
                     taken: why != Why::Stopping,
                     why: why.into(),
-                    retry_after_ms: 0,
+                    retry_after_ms,
                 };
                 FromNode::RegisterRefused(refusal).encode(&mut out);
             }

@@ -1,6 +1,6 @@
 //! What people ask of the node: who is here, the state of the nodes, help.
 
-use super::{Hub, Now, alarms::alarms, clients::count};
+use super::{ClientId, Hub, Now, Ports, alarms::alarms, clients::count};
 use crate::{
     chat::{Command, notice},
     wire::extended::{FromNode, NodeState, NodesChanged},
@@ -10,12 +10,29 @@ use crate::{
 const MAX_NAMES_SHOWN: usize = 200;
 
 impl Hub {
-    pub(super) fn report_for(&self, command: Command, now: Now) -> Vec<String> {
-        match command {
-            Command::Who => self.who(),
+    /// Does what a person asks for, or answers it.
+    pub(super) fn command(&mut self, client: ClientId, command: Command, now: Now, ports: &mut impl Ports) {
+        let is_registered = self.registration(client).is_some();
+        let lines = match command {
+            Command::Who(None) => self.who(),
             Command::Nodes => self.nodes(now),
             Command::Help => notice::help(),
-            Command::Quit => vec![notice::goodbye()],
+            Command::Quit => {
+                self.tell(client, &notice::goodbye(), ports);
+                self.quits(client);
+                return ports.close_client(client);
+            }
+            _ if !is_registered => vec!["choose a name first".to_owned()],
+            Command::Who(Some(room)) => self.who_in(&room),
+            Command::Rooms => self.rooms(),
+            Command::Claim(passphrase) => return self.claim(client, passphrase, ports),
+            Command::Join(room) => return self.join(client, &room, now, ports),
+            Command::Part(room) => return self.part(client, room.as_deref(), now, ports),
+            Command::Topic(rest) => return self.topic(client, &rest, now, ports),
+            Command::History { with, count } => return self.history(client, &with, count, ports),
+        };
+        for line in lines {
+            self.tell(client, &line, ports);
         }
     }
 
@@ -36,12 +53,14 @@ impl Hub {
     fn who(&self) -> Vec<String> {
         let total = self.directory.present_count();
         let mut lines = vec![format!("{} here:", notice::people(total))];
-        lines.extend(
-            self.directory
-                .present()
-                .take(MAX_NAMES_SHOWN)
-                .map(|person| format!("{} on node {}", person.name, person.node)),
-        );
+        lines.extend(self.directory.present().take(MAX_NAMES_SHOWN).map(|person| {
+            let nodes: Vec<String> =
+                self.directory.nodes_of(person.registration).map(|node| node.to_string()).collect();
+            match nodes.len() {
+                0 | 1 => format!("{} on node {}", person.name, person.node),
+                _ => format!("{} on nodes {}", person.name, nodes.join(" and ")),
+            }
+        }));
         if total > MAX_NAMES_SHOWN {
             lines.push(format!("and {} more", total - MAX_NAMES_SHOWN));
         }

@@ -1,14 +1,28 @@
 //! The hub and its disk: what is written, what comes back, and how a life begins with what the last one left.
 
-use super::{Hub, Now, Ports, Recovered, ToStore};
+use super::{Hub, Now, Ports, Recovered, ToStore, claims::entry_id};
 use crate::clique::{Chunk, Origin, Stored, Write, chain::SEGMENT_ENTRIES};
-use crate::wire::entry::read_entry;
+use crate::wire::entry::{Body, read_entry};
 
 impl Hub {
     /// Takes note of what is on the disk, one piece after the other, each origin in order, before `recover`: whatever is
     /// derived from entries is derived from these again.
-    pub fn recall(&mut self, _origin: Origin, chunk: &Chunk) {
+    pub fn recall(&mut self, origin: Origin, chunk: &Chunk) {
         self.see_times(chunk);
+        let mut bytes = &chunk.bytes[..];
+        let mut number = chunk.first;
+        while let Ok((view, length)) = read_entry(bytes) {
+            let id = entry_id(origin, number);
+            match &view.body {
+                Body::Message(message) => self.ledger.take_message(id, view.time, message),
+                Body::Change(change) => {
+                    self.ledger.take_change(id, view.time, change);
+                }
+                Body::Unknown => {}
+            }
+            bytes = &bytes[length..];
+            number += 1;
+        }
     }
 
     /// Begins with what was on the disk.
@@ -19,6 +33,9 @@ impl Hub {
         }
         // Nobody is connected yet: this is only put in order.
         while self.replica.apply_next(now.monotonic_ms, SEGMENT_ENTRIES).is_some() {}
+        for named in self.ledger.settle_names() {
+            self.directory.owned(named.registration, &named.name, named.old.as_ref());
+        }
     }
 
     /// New entries are later than all that are kept. Within an origin the last is the latest.

@@ -75,6 +75,31 @@ impl<'a> Rendered<'a> {
         self.time
     }
 
+    /// As something that was said before.
+    pub(super) fn as_history(&self, dialect: Dialect) -> Vec<u8> {
+        let message = &self.message;
+        match dialect {
+            Dialect::Extended => {
+                let mut out = Vec::new();
+                let shown = delivery(self.origin, self.number, self.time, message, false);
+                FromNode::Delivery(extended::Delivery { history: true, ..shown }).encode(&mut out);
+                out
+            }
+            Dialect::Lines => {
+                let mut out = format!("[{}] ", minute(time::unix_ms(self.time))).into_bytes();
+                lines::encode_message(&mut out, message.sender, Some(message.to.as_str()), message.text);
+                out
+            }
+            // Only for whoever asks for it: there is no other place for the time than the text.
+            Dialect::Frames => {
+                let mut out = Vec::new();
+                let text = [format!("[{}] ", minute(time::unix_ms(self.time))).as_bytes(), message.text].concat();
+                frames::encode_message(&mut out, message.sender, message.to.as_str(), &text);
+                out
+            }
+        }
+    }
+
     pub(super) fn for_dialect(&mut self, dialect: Dialect, is_replayed: bool) -> &[u8] {
         let (origin, number, time, message) = (self.origin, self.number, self.time, &self.message);
         match dialect {
@@ -93,21 +118,18 @@ impl<'a> Rendered<'a> {
                 lines::encode_marked_message(&mut out, message.sender, to, mark.as_deref(), message.text);
                 out
             }),
-            Dialect::Extended => self.extended[usize::from(is_replayed)]
-                .get_or_insert_with(|| delivery((origin, number), time, message, is_replayed, self.is_late)),
+            Dialect::Extended => self.extended[usize::from(is_replayed)].get_or_insert_with(|| {
+                let mut out = Vec::new();
+                let body = delivery((origin, number), time, message, is_replayed);
+                FromNode::Delivery(extended::Delivery { from_split: self.is_late, ..body }).encode(&mut out);
+                out
+            }),
         }
     }
 }
 
-fn delivery(
-    (origin, number): (Origin, u64),
-    time: u64,
-    message: &Message<'_>,
-    is_replayed: bool,
-    is_late: bool,
-) -> Vec<u8> {
-    let mut out = Vec::new();
-    FromNode::Delivery(extended::Delivery {
+fn delivery((origin, number): (Origin, u64), time: u64, message: &Message<'_>, is_replayed: bool) -> extended::Delivery {
+    extended::Delivery {
         id: Some(MessageId { origin: Some(origin.into()), number }),
         from: message.sender.to_owned(),
         to: message.to.as_str().to_owned(),
@@ -115,9 +137,13 @@ fn delivery(
         time_unix_ms: time::unix_ms(time),
         replayed: is_replayed,
         history: false,
-        from_split: is_late,
+        from_split: false,
         traceparent: message.trace.as_ref().map(format_traceparent).unwrap_or_default(),
-    })
-    .encode(&mut out);
-    out
+    }
+}
+
+/// A time as people read it, in UTC.
+fn minute(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or_default().strftime("%Y-%m-%d %H:%M").to_string()
 }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    chat::Command,
+    chat::{Command, Passphrase, command::HISTORY_MAX},
     clique::Heights,
     node::{
         hub::{FromClient, Registering, Resume, Sampled, Submission},
@@ -147,8 +147,13 @@ impl Parser {
     fn other(&mut self, frame: &Frame) -> Result<FromClient, ParseError> {
         Ok(match frame.kind {
             kind::REGISTER => {
-                self.note_name(&frame.body);
-                FromClient::Register(Registering { name: frame.body.clone(), ..Registering::default() })
+                // A name has no colon; behind one is the passphrase.
+                let (name, passphrase) = match frame.body.iter().position(|byte| *byte == b':') {
+                    Some(colon) => (frame.body.slice(..colon), Some(Passphrase::typed(&frame.body.slice(colon + 1..)))),
+                    None => (frame.body.clone(), None),
+                };
+                self.note_name(&name);
+                FromClient::Register(Registering { name, passphrase, ..Registering::default() })
             }
             kind::REGISTER_EXTENDED => self.register_extended(frame)?,
             kind::NODES => FromClient::ListNodes,
@@ -181,11 +186,15 @@ impl Parser {
         self.note_name(&name);
         let resume = register.resume.map(|resume| {
             let sent: Heights = heights_from_proto(resume.sent);
+            let registration = resume.registration.and_then(|registration| registration.try_into().ok());
             let unsettled = resume.unsettled.into_iter().filter_map(awaited).collect();
-            Resume { received: heights_from_proto(resume.heights), sent: sent.iter().collect(), unsettled }
+            let received = heights_from_proto(resume.heights);
+            Resume { received, registration, sent: sent.iter().collect(), unsettled }
         });
+        let passphrase = (!register.passphrase.is_empty()).then(|| Passphrase::typed(register.passphrase.as_bytes()));
+        let history = usize::try_from(register.history).unwrap_or(HISTORY_MAX).min(HISTORY_MAX);
         let key_hash = Some(Sha256::digest(&register.session_key).into());
-        Ok(FromClient::Register(Registering { name, key_hash, resume }))
+        Ok(FromClient::Register(Registering { name, key_hash, resume, passphrase, history }))
     }
 
     fn next_line(&mut self, buffer: &mut BytesMut, received_unix_us: u64, spans: &NodeSpans) -> Option<FromClient> {
