@@ -120,7 +120,7 @@ impl<'a> Rendered<'a> {
             }),
             Dialect::Extended => self.extended[usize::from(is_replayed)].get_or_insert_with(|| {
                 let mut out = Vec::new();
-                let body = delivery((origin, number), time, message, is_replayed);
+                let body = delivery(origin, number, time, message, is_replayed);
                 FromNode::Delivery(extended::Delivery { from_split: self.is_late, ..body }).encode(&mut out);
                 out
             }),
@@ -128,7 +128,7 @@ impl<'a> Rendered<'a> {
     }
 }
 
-fn delivery((origin, number): (Origin, u64), time: u64, message: &Message<'_>, is_replayed: bool) -> extended::Delivery {
+fn delivery(origin: Origin, number: u64, time: u64, message: &Message<'_>, is_replayed: bool) -> extended::Delivery {
     extended::Delivery {
         id: Some(MessageId { origin: Some(origin.into()), number }),
         from: message.sender.to_owned(),
