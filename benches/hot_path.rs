@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use clique::{
     chat::{Addressee, Message, Passphrase, Registration},
-    clique::{LinkId, Member, Origin},
+    clique::{Keep, LinkId, Member, Origin},
     node::hub::{
         ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Registering, Submission, Timing, ToStore, TraceStep,
     },
@@ -106,6 +106,7 @@ fn hub(readers: u64) -> Hub {
         max_log_bytes: 16 << 20,
         has_store: false,
         history_shown: 0,
+        keep: Keep::default(),
         timing: Timing::default(),
         is_tracing: false,
     });

@@ -80,6 +80,24 @@ impl Chain {
         self.open = begin(&hash);
     }
 
+    /// Whether it goes back to the beginning: after a hole of which nobody knows the hash, nothing can be compared.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.boundaries.first_key_value().is_none_or(|(number, hash)| *number == 0 || *hash != EMPTY)
+    }
+
+    /// The hash at the height, or at the last boundary up to an entry; and up to which entry it goes.
+    #[must_use]
+    pub fn hash_up_to(&self, number: u64) -> Option<(u64, Hash)> {
+        if !self.is_known() {
+            return None;
+        }
+        if number == self.height {
+            return Some((number, self.hash()));
+        }
+        self.boundaries.range(..=number).next_back().map(|(number, hash)| (*number, *hash))
+    }
+
     /// The hash at the height.
     #[must_use]
     pub fn hash(&self) -> Hash {

@@ -61,6 +61,21 @@ impl Chunk {
         }
     }
 
+    /// The entries of the chunk that are among `first..=last`, if any are.
+    #[must_use]
+    pub fn within(&self, first: u64, last: u64) -> Option<Self> {
+        let (first, last) = (first.max(self.first), last.min(self.last()));
+        if first > last {
+            return None;
+        }
+        let mut part = self.from(first);
+        let count = usize::try_from(last + 1 - first).unwrap_or(usize::MAX);
+        part.bytes = part.bytes.slice(..part.end_of(last));
+        part.ends = part.ends.iter().take(count).copied().collect();
+        part.dependencies = part.dependencies.iter().filter(|(number, _)| *number <= last).cloned().collect();
+        Some(part)
+    }
+
     fn end_of(&self, number: u64) -> usize {
         usize::try_from(number - self.first)
             .ok()

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Origin;
+use super::{
+    Origin,
+    chain::{EMPTY, Hash},
+};
 
 /// For each origin the last entry of a prefix; what is absent is 0.
 ///
@@ -16,6 +19,20 @@ pub struct Held {
     pub origin: Origin,
     pub first: u64,
     pub height: u64,
+    /// Nothing before this is kept anywhere any more; and the running hash just before it, if it is known.
+    pub floor: u64,
+    pub floor_hash: Hash,
+    /// The running hash, and up to which entry it goes; 0 if it is not known.
+    pub hashed_to: u64,
+    pub hash: Hash,
+}
+
+impl Held {
+    /// Without hashes.
+    #[must_use]
+    pub fn new(origin: Origin, first: u64, height: u64) -> Self {
+        Self { origin, first, height, floor: 1, floor_hash: EMPTY, hashed_to: 0, hash: EMPTY }
+    }
 }
 
 impl Heights {

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Chain, Chunk, Heights, Held, Origin, chain::Hash};
+use super::{
+    Chain, Chunk, Heights, Held, Origin,
+    chain::{EMPTY, Hash},
+};
 
 /// Entries of one origin that were applied one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,13 +164,31 @@ impl Log {
     /// What peers are told of an origin: only what a crash does not take.
     #[must_use]
     pub fn held_of(&self, origin: Origin) -> Held {
-        let Some(log) = self.origins.get(&origin) else { return Held { origin, first: 1, height: 0 } };
-        Held { origin, first: self.first_kept_of(log), height: log.synced }
+        let Some(log) = self.origins.get(&origin) else { return Held::new(origin, 1, 0) };
+        let (hashed_to, hash) = log.chain.hash_up_to(log.synced).unwrap_or((0, EMPTY));
+        let floor_hash = log.chain.hash_at(log.floor - 1).unwrap_or(EMPTY);
+        let (first, height, floor) = (self.first_kept_of(log), log.synced, log.floor);
+        Held { origin, first, height, floor, floor_hash, hashed_to, hash }
     }
 
     /// What peers are told of each origin.
     pub fn held(&self) -> impl Iterator<Item = Held> + '_ {
         self.origins.keys().map(|origin| self.held_of(*origin))
+    }
+
+    /// The first entry of an origin that is kept anywhere.
+    #[must_use]
+    pub fn floor(&self, origin: Origin) -> u64 {
+        self.origins.get(&origin).map_or(1, |log| log.floor)
+    }
+
+    /// Keeps nothing before `first` any more; all of it is applied. What is in memory goes when there is no room for it.
+    pub fn cut(&mut self, origin: Origin, first: u64) {
+        if let Some(log) = self.origins.get_mut(&origin) {
+            log.floor = log.floor.max(first);
+            log.first = log.first.max(first);
+            log.chain.forget_before(first - 1);
+        }
     }
 
     /// Every origin that is known.

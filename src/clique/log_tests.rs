@@ -36,7 +36,8 @@ fn readers_before_a_hole_keep_what_is_held_and_peers_are_told_where_it_goes_on()
     log.apply(origin(0), 3);
     assert_eq!(log.skip_to(origin(0), 10, crate::clique::chain::EMPTY), 6);
     log.push(origin(0), chunk(10, 2, 5));
-    assert_eq!(log.held().next(), Some(Held { origin: origin(0), first: 10, height: 11 }));
+    let held = log.held().next().unwrap();
+    assert_eq!((held.first, held.height, held.hashed_to), (10, 11, 0), "after a hole nothing can be compared");
     assert!(log.entry(origin(0), 2).is_some() && log.entry(origin(0), 7).is_none());
 }
 

@@ -13,21 +13,25 @@
 
 pub mod chain;
 pub mod chunk;
+pub mod damage;
 pub mod handshake;
 pub mod heights;
 pub mod log;
 pub mod members;
 pub mod replica;
+pub mod retention;
 pub mod sources;
 pub mod time;
 
 pub use chain::Chain;
 pub use chunk::{Chunk, Dependencies};
+pub use damage::{Damage, Repaired, Stretch};
 pub use handshake::{Handshake, HandshakeError, Secret};
 pub use heights::{Heights, Held};
 pub use log::{Log, Stored};
 pub use members::{Member, Members};
 pub use replica::{Received, Replica, Run, Write};
+pub use retention::{Keep, Retention};
 pub use time::HybridClock;
 
 /// One life of one node: each start is a new incarnation, so an entry's number is never used twice.

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Chunk, Dependencies, Heights, Held, HybridClock, LinkId, Origin, Stored,
-    chain::{EMPTY, Hash},
+    Chunk, Damage, Dependencies, Heights, Held, HybridClock, Keep, LinkId, Origin, Repaired, Retention, Stored,
+    Stretch,
+    chain::{EMPTY, Hash, boundary_before},
     log::{Applied, Log},
     sources::{Ask, Sources},
+    time::unix_ms,
 };
 
 /// How long an entry waits for one that it depends on and that no linked peer has, in milliseconds.
@@ -49,6 +51,8 @@ pub enum Write {
     Entries { sequence: u64, origin: Origin, chunk: Chunk },
     /// Nothing before `first` is kept; `hash` is the running hash there, or [`EMPTY`] where nobody knows it.
     Cut { sequence: u64, origin: Origin, first: u64, hash: Hash },
+    /// Entries in place of what is damaged.
+    Repair { sequence: u64, origin: Origin, chunk: Chunk },
 }
 
 /// A write that is not on the disk yet.
@@ -84,6 +88,12 @@ pub struct Replica {
     unsynced_bytes: usize,
     /// Beyond this nothing more is taken until the disk has caught up.
     max_unsynced_bytes: usize,
+    retention: Retention,
+    damage: Damage,
+    /// Per origin and other node, where their hashes differ: after the last boundary on which they were equal.
+    diverging: BTreeMap<(Origin, u16), Stretch>,
+    /// Per origin and other node, up to which entry their hashes were equal.
+    agreed: BTreeMap<(Origin, u16), u64>,
 }
 
 impl Replica {
@@ -105,6 +115,10 @@ impl Replica {
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             max_unsynced_bytes: max_log_bytes,
+            retention: Retention::default(),
+            damage: Damage::default(),
+            diverging: BTreeMap::new(),
+            agreed: BTreeMap::new(),
         }
     }
 
@@ -175,7 +189,8 @@ impl Replica {
         self.unsynced_bytes += bytes;
     }
 
-    fn push(&mut self, origin: Origin, chunk: Chunk) {
+    fn push(&mut self, origin: Origin, chunk: Chunk, latest: u64) {
+        self.recall(origin, &chunk, latest);
         if self.has_store {
             let written = chunk.clone();
             self.write(origin, chunk.last(), chunk.cost_bytes(), |sequence| Write::Entries {
@@ -191,10 +206,105 @@ impl Replica {
         }
     }
 
+    /// Counts entries as kept. `latest` is the latest hybrid time among them.
+    pub fn recall(&mut self, origin: Origin, chunk: &Chunk, latest: u64) {
+        self.retention.add(origin, chunk.last(), chunk.bytes.len() as u64, unix_ms(latest));
+    }
+
+    /// Up to which entry an origin is to be cut, and the first that is then kept: as peers have, or as the bounds say.
+    #[must_use]
+    pub fn next_cut(&self, keep: Keep, now_unix_ms: u64) -> Option<(Origin, u64)> {
+        let settled = |origin: Origin| self.log.synced(origin).min(self.log.applied(origin));
+        let floors = self.sources.floors();
+        let cut_elsewhere = floors.iter().find(|(origin, (floor, _))| {
+            // What has come and is not applied yet is applied first, so that none is passed over.
+            let is_applied = self.log.applied(**origin) == self.log.height(**origin);
+            *floor > self.log.floor(**origin) && (*floor <= settled(**origin) + 1 || is_applied)
+        });
+        let cut_elsewhere = cut_elsewhere.map(|(origin, (floor, _))| (*origin, *floor));
+        cut_elsewhere.or_else(|| {
+            let (origin, last) = self.retention.next(keep, now_unix_ms, settled)?;
+            Some((origin, last + 1))
+        })
+    }
+
+    /// Keeps nothing before `first` any more.
+    pub fn cut(&mut self, origin: Origin, first: u64) {
+        if self.log.height(origin) + 1 < first {
+            self.skip_to(origin, first);
+            return;
+        }
+        self.retention.cut(origin, first);
+        self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
+        let hash = self.log.chain(origin).and_then(|chain| chain.hash_at(first - 1)).unwrap_or(EMPTY);
+        self.log.cut(origin, first);
+        self.write(origin, 0, 0, |sequence| Write::Cut { sequence, origin, first, hash });
+        self.note_change(origin);
+    }
+
+    /// These entries cannot be read back from the disk as they were written.
+    pub fn damaged_at(&mut self, stretch: Stretch) {
+        let first = stretch.first.max(self.log.floor(stretch.origin));
+        let last = stretch.last.min(self.log.height(stretch.origin));
+        if first <= last {
+            self.damage.add(Stretch { first, last, ..stretch });
+        }
+    }
+
+    /// What cannot be read back here.
+    pub fn damaged(&self) -> impl Iterator<Item = Stretch> + '_ {
+        self.damage.stretches()
+    }
+
+    /// Where another node holds other entries, and which node.
+    pub fn diverging(&self) -> impl Iterator<Item = (u16, Stretch)> + '_ {
+        self.diverging.iter().map(|((_, node), stretch)| (*node, *stretch))
+    }
+
+    /// What is to be asked for to repair what is damaged, and on which link.
+    pub fn next_repair(&mut self, now_ms: u64) -> Option<(LinkId, Stretch)> {
+        let (log, sources) = (&self.log, &self.sources);
+        self.damage.next(now_ms, |origin| log.chain(origin), |stretch| sources.holders(stretch))
+    }
+
+    /// A peer has sent what it was asked for to repair what is damaged.
+    pub fn range_came(&mut self, link: LinkId, origin: Origin, chunk: Chunk, now_ms: u64) -> Repaired {
+        let Some(chain) = self.log.chain(origin) else { return Repaired::Nothing };
+        let repaired = self.damage.take(link, origin, chunk, chain, now_ms);
+        if let Repaired::Write(chunks) = &repaired {
+            for chunk in chunks.clone() {
+                let bytes = chunk.cost_bytes();
+                self.write(origin, 0, bytes, |sequence| Write::Repair { sequence, origin, chunk });
+            }
+        }
+        repaired
+    }
+
+    /// Compares the running hashes with those of a peer.
+    fn compare(&mut self, node: u16, held: &[Held]) {
+        for Held { origin, hashed_to, hash, .. } in held.iter().filter(|held| held.hashed_to > 0) {
+            let key = (*origin, node);
+            let mine = self.log.chain(*origin).filter(|chain| chain.is_known());
+            let Some(mine) = mine.and_then(|chain| chain.hash_at(*hashed_to)) else { continue };
+            if mine == *hash {
+                self.agreed.insert(key, *hashed_to);
+                if self.diverging.get(&key).is_some_and(|stretch| stretch.first <= *hashed_to) {
+                    self.diverging.remove(&key);
+                }
+            } else {
+                let first = boundary_before(self.agreed.get(&key).copied().unwrap_or(0)) + 1;
+                self.diverging.insert(key, Stretch { origin: *origin, first, last: *hashed_to });
+            }
+        }
+    }
+
     /// Gives up on everything before `first`. Returns how many entries that were still to come are lost.
     fn skip_to(&mut self, origin: Origin, first: u64) -> u64 {
-        let hash = EMPTY;
+        let floor = self.sources.floors().get(&origin).copied();
+        let hash = floor.filter(|(floor, _)| *floor == first).map_or(EMPTY, |(_, hash)| hash);
         let lost = self.log.skip_to(origin, first, hash);
+        self.retention.cut(origin, first);
+        self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
         self.applied.raise(origin, first - 1);
         self.write(origin, first - 1, 0, |sequence| Write::Cut { sequence, origin, first, hash });
         self.note_change(origin);
@@ -243,7 +353,8 @@ impl Replica {
     /// Adds entries of this node, numbered from `next_entry`. They are applied at once: all that they depend on is.
     pub fn append(&mut self, chunk: Chunk) -> Option<Run> {
         let count = chunk.ends.len() as u64;
-        self.push(self.me, chunk.clone());
+        let latest = self.clock.last();
+        self.push(self.me, chunk.clone(), latest);
         let applied = self.log.apply(self.me, count)?;
         self.applied.raise(self.me, chunk.last());
         Some(Run { applied, chunk })
@@ -276,7 +387,7 @@ impl Replica {
         }
         self.clock.see(latest);
         self.arrivals.entry(origin).or_default().push_back((chunk.last(), now_ms));
-        self.push(origin, chunk.from(self.log.height(origin) + 1));
+        self.push(origin, chunk.from(self.log.height(origin) + 1), latest);
         if lost > 0 { Received::AfterHole { lost } } else { Received::New }
     }
 
@@ -333,6 +444,9 @@ impl Replica {
     /// The peer of a link holds this now.
     pub fn peer_holds(&mut self, link: LinkId, held: &[Held]) -> Vec<Ask> {
         self.sources.peer_holds(link, held);
+        if let Some(node) = self.sources.node(link) {
+            self.compare(node, held);
+        }
         let news = held.iter().any(|held| {
             held.origin != self.me
                 && held.height > self.log.height(held.origin)
@@ -345,7 +459,7 @@ impl Replica {
     /// it. Returns of which origins how many entries are lost. (If something is left, it comes, and shows the hole itself.)
     pub fn give_up(&mut self) -> Vec<(Origin, u64)> {
         let mut lost = Vec::new();
-        for Held { origin, first, height } in self.sources.asked_in_vain() {
+        for Held { origin, first, height, .. } in self.sources.asked_in_vain() {
             let mine = self.log.height(origin);
             let is_wanted = height > mine && self.log.applied(origin) == mine;
             if is_wanted && !self.sources.anyone_holds_beyond(origin, mine) {

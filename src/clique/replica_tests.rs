@@ -266,8 +266,8 @@ fn a_row_of_entries_that_nobody_can_complete_waits_once() {
 #[test]
 fn what_everybody_has_dropped_to_the_last_entry_is_given_up() {
     let mut replica = Replica::new(origin(0), 1 << 20);
-    let dropped = [Held { origin: origin(1), first: 13, height: 12 }];
-    replica.link_up(2, origin(2), &[Held { origin: origin(1), first: 11, height: 12 }]);
+    let dropped = [Held::new(origin(1), 13, 12)];
+    replica.link_up(2, origin(2), &[Held::new(origin(1), 11, 12)]);
     replica.link_up(1, origin(1), &dropped);
     assert_eq!(replica.give_up(), [], "another still has some of it");
     replica.link_down(2);
@@ -278,12 +278,12 @@ fn what_everybody_has_dropped_to_the_last_entry_is_given_up() {
 #[test]
 fn the_late_rest_of_a_former_request_is_no_hole() {
     let mut replica = Replica::new(origin(0), 1 << 20);
-    let held = |height| vec![Held { origin: origin(2), first: 1, height }];
+    let held = |height| vec![Held::new(origin(2), 1, height)];
     replica.link_up(1, origin(1), &held(9));
     assert_eq!(replica.receive(1, origin(2), chunk(5, 5, Vec::new()), 1, 0), Received::Unasked);
     assert_eq!(replica.receive(1, origin(2), chunk(1, 4, Vec::new()), 1, 0), Received::New);
     // Said by the peer itself, it is one.
-    replica.peer_holds(1, &[Held { origin: origin(2), first: 7, height: 9 }]);
+    replica.peer_holds(1, &[Held::new(origin(2), 7, 9)]);
     replica.apply_next(0, u64::MAX);
     assert_eq!(replica.receive(1, origin(2), chunk(7, 3, Vec::new()), 1, 0), Received::AfterHole { lost: 2 });
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Held, LinkId, Origin};
+use super::{Held, LinkId, Origin, Stretch, chain::Hash};
 
 /// Ask on this link, or stop asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Ask {
 struct Peer {
     origin: Origin,
     held: BTreeMap<Origin, (u64, u64)>,
+    /// Before which nothing is kept any more, where that is not 1, and the running hash there.
+    floors: BTreeMap<Origin, (u64, Hash)>,
 }
 
 /// What each linked peer holds, and on which link each origin is asked for.
@@ -30,7 +32,7 @@ pub struct Sources {
 
 impl Sources {
     pub fn link_up(&mut self, link: LinkId, origin: Origin, held: &[Held]) {
-        self.peers.insert(link, Peer { origin, held: BTreeMap::new() });
+        self.peers.insert(link, Peer { origin, held: BTreeMap::new(), floors: BTreeMap::new() });
         self.peer_holds(link, held);
     }
 
@@ -42,6 +44,8 @@ impl Sources {
     pub fn peer_holds(&mut self, link: LinkId, held: &[Held]) {
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.held.extend(held.iter().map(|held| (held.origin, (held.first, held.height))));
+            let floors = held.iter().filter(|held| held.floor > 1);
+            peer.floors.extend(floors.map(|held| (held.origin, (held.floor, held.floor_hash))));
         }
     }
 
@@ -55,6 +59,33 @@ impl Sources {
     #[must_use]
     pub fn peer_first(&self, link: LinkId, origin: Origin) -> u64 {
         self.peers.get(&link).and_then(|peer| peer.held.get(&origin)).map_or(1, |(first, _)| *first)
+    }
+
+    /// The highest floor that a linked peer has of each origin, with the running hash before it.
+    #[must_use]
+    pub fn floors(&self) -> BTreeMap<Origin, (u64, Hash)> {
+        let mut highest = BTreeMap::new();
+        for (origin, floor) in self.peers.values().flat_map(|peer| &peer.floors) {
+            let known = highest.entry(*origin).or_insert(*floor);
+            *known = (*known).max(*floor);
+        }
+        highest
+    }
+
+    /// The links whose peers hold all of a stretch.
+    #[must_use]
+    pub fn holders(&self, stretch: Stretch) -> Vec<LinkId> {
+        let holds = |peer: &Peer| {
+            let held = peer.held.get(&stretch.origin);
+            held.is_some_and(|(first, height)| *first <= stretch.first && stretch.last <= *height)
+        };
+        self.peers.iter().filter(|(_, peer)| holds(peer)).map(|(link, _)| *link).collect()
+    }
+
+    /// The node of a link.
+    #[must_use]
+    pub fn node(&self, link: LinkId) -> Option<u16> {
+        self.peers.get(&link).map(|peer| peer.origin.node)
     }
 
     /// All that the peer of a link holds, as far as it has said.
@@ -94,7 +125,7 @@ impl Sources {
     pub fn asked_in_vain(&self) -> Vec<Held> {
         let asked = self.asked.iter().filter_map(|(origin, link)| {
             let (first, height) = *self.peers.get(link)?.held.get(origin)?;
-            Some(Held { origin: *origin, first, height })
+            Some(Held::new(*origin, first, height))
         });
         asked.filter(|held| held.first > held.height).collect()
     }
@@ -174,7 +205,7 @@ mod tests {
     }
 
     fn held(node: u16, first: u64, height: u64) -> Held {
-        Held { origin: origin(node), first, height }
+        Held::new(origin(node), first, height)
     }
 
     #[test]

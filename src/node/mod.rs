@@ -55,7 +55,7 @@ pub use self::{
     settings::{Limits, NodeSettings},
 };
 use crate::{
-    clique::Origin,
+    clique::{Keep, Origin},
     telemetry::Spans,
     wire::proto::{DESCRIPTORS, generated::peer_server::PeerServer},
 };
@@ -136,6 +136,7 @@ impl Node {
             max_log_bytes: settings.max_log_bytes,
             history_shown: settings.history_shown,
             has_store: false,
+            keep: Keep::default(),
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
         });

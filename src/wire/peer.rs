@@ -5,14 +5,14 @@ use bytes::Bytes;
 use super::extended::Receipt;
 use crate::{
     chat::{Person, Registration},
-    clique::{Heights, Held, Member, Origin},
+    clique::{Heights, Held, Member, Origin, Stretch},
 };
 
 /// People that a receipt names; the rest is counted.
 pub const MAX_RECIPIENT_NAMES: usize = 16;
 
 /// Version of the peer protocol. Nodes of different versions do not link.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// What nodes say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +21,40 @@ pub enum PeerFrame {
     Proof(Vec<u8>),
     Hello(Box<Hello>),
     Entries(Entries),
-    Heartbeat { held: Vec<Held>, time: u64, outcomes_taken: u64 },
-    Want { origin: Origin, from: u64, stop: bool },
-    Presence { joined: Vec<Person>, left: Vec<Registration>, quit: Vec<Registration> },
-    Reserve { ballot: u64, person: Person },
-    Vote { ballot: u64, granted: bool, former: Option<Box<Person>>, mail: Option<Box<Mail>> },
-    Outcomes { batch: u64, outcomes: Vec<Outcome> },
+    Heartbeat {
+        held: Vec<Held>,
+        time: u64,
+        outcomes_taken: u64,
+    },
+    Want {
+        origin: Origin,
+        from: u64,
+        stop: bool,
+    },
+    Presence {
+        joined: Vec<Person>,
+        left: Vec<Registration>,
+        quit: Vec<Registration>,
+    },
+    Reserve {
+        ballot: u64,
+        person: Person,
+    },
+    Vote {
+        ballot: u64,
+        granted: bool,
+        former: Option<Box<Person>>,
+        mail: Option<Box<Mail>>,
+    },
+    Outcomes {
+        batch: u64,
+        outcomes: Vec<Outcome>,
+    },
     Members(Vec<Member>),
+    /// Asks for these entries once, to repair a damaged stretch.
+    WantRange(Stretch),
+    /// The answer, or the first part of it.
+    Range(Entries),
     Goodbye,
     Refusal(String),
     Report(Box<NodeReport>),
@@ -126,7 +153,7 @@ impl PeerFrame {
         const SMALL: usize = 64;
         const PERSON: usize = 160;
         match self {
-            Self::Entries(entries) => SMALL + entries.bytes.len(),
+            Self::Entries(entries) | Self::Range(entries) => SMALL + entries.bytes.len(),
             Self::Hello(hello) => SMALL + hello.people.len() * PERSON + hello.held.len() * SMALL,
             Self::Presence { joined, left, quit } => SMALL + joined.len() * PERSON + (left.len() + quit.len()) * SMALL,
             Self::Outcomes { outcomes, .. } => {

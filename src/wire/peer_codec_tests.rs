@@ -36,7 +36,7 @@ fn whole(frame: &PeerFrame) -> Bytes {
 
 #[test]
 fn every_kind_of_frame_is_read_as_it_was_written() {
-    let held = vec![Held { origin: origin(), first: 2, height: 9 }];
+    let held = vec![Held::new(origin(), 2, 9)];
     let member = Member { node: 1, advertise: "n1:4011".into(), chat_port: 4010 };
     let names = vec!["ann".to_owned(), "bob".to_owned()];
     let outcome = Outcome { origin: origin(), number: 8, delivered: 2, gone: true, names: names.clone() };

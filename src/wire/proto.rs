@@ -5,14 +5,17 @@ use prost::Message as _;
 
 use super::{
     WireError,
-    peer::{Awaited, Hello, Mail, NodeReport, Outcome, PeerFrame},
+    peer::{Awaited, Entries, Hello, Mail, NodeReport, Outcome, PeerFrame},
 };
 use crate::{
     chat::{
         EntryId, Name, Person, Registration, StateChange,
         change::{self, ChangeKind},
     },
-    clique::{Heights, Held, Member, Origin},
+    clique::{
+        Heights, Held, Member, Origin, Stretch,
+        chain::{EMPTY, Hash},
+    },
 };
 
 /// As generated.
@@ -75,14 +78,34 @@ impl TryFrom<pb::Origin> for Origin {
 
 impl From<Held> for pb::Held {
     fn from(held: Held) -> Self {
-        Self { origin: Some(held.origin.into()), first: held.first, height: held.height }
+        let hash = |hash: Hash| if hash == EMPTY { Vec::new() } else { hash.to_vec() };
+        Self {
+            origin: Some(held.origin.into()),
+            first: held.first,
+            height: held.height,
+            floor: held.floor,
+            floor_hash: hash(held.floor_hash),
+            hashed_to: held.hashed_to,
+            hash: hash(held.hash),
+        }
     }
 }
 
 impl TryFrom<pb::Held> for Held {
     type Error = WireError;
     fn try_from(held: pb::Held) -> Result<Self, WireError> {
-        Ok(Self { origin: required(held.origin)?.try_into()?, first: held.first, height: held.height })
+        if held.first == 0 || held.floor == 0 || held.first > held.height.saturating_add(1).max(held.floor) {
+            return Err(WireError::Malformed("what a peer holds"));
+        }
+        Ok(Self {
+            origin: required(held.origin)?.try_into()?,
+            first: held.first,
+            height: held.height,
+            floor: held.floor,
+            floor_hash: held.floor_hash.try_into().unwrap_or(EMPTY),
+            hashed_to: held.hashed_to,
+            hash: held.hash.try_into().unwrap_or(EMPTY),
+        })
     }
 }
 
@@ -330,6 +353,13 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         PeerFrame::Members(members) => {
             (11, pb::Members { members: members.iter().map(Into::into).collect() }.encode_to_vec())
         }
+        PeerFrame::WantRange(Stretch { origin, first, last }) => {
+            (16, pb::WantRange { origin: Some((*origin).into()), first: *first, last: *last }.encode_to_vec())
+        }
+        PeerFrame::Range(entries) => {
+            let (origin, first) = (Some(entries.origin.into()), entries.first);
+            (17, pb::Range { origin, first, entries: entries.bytes.to_vec() }.encode_to_vec())
+        }
         PeerFrame::Goodbye => (12, pb::Goodbye {}.encode_to_vec()),
         PeerFrame::Refusal(reason) => (13, pb::Refusal { reason: reason.clone() }.encode_to_vec()),
         PeerFrame::Report(report) => (14, pb::NodeReport::from(&**report).encode_to_vec()),
@@ -339,7 +369,7 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         }
         PeerFrame::Receipts { client, receipts } => {
             let receipts = receipts.iter().map(prost::Message::encode_to_vec).collect();
-            (16, pb::Receipts { client: *client, receipts }.encode_to_vec())
+            (18, pb::Receipts { client: *client, receipts }.encode_to_vec())
         }
     }
 }
@@ -382,6 +412,16 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
             PeerFrame::Outcomes { batch: outcomes.batch, outcomes: try_all(outcomes.outcomes)? }
         }
         11 => PeerFrame::Members(try_all(decode::<pb::Members>(bytes)?.members)?),
+        16 => {
+            let want = decode::<pb::WantRange>(bytes)?;
+            let origin = required(want.origin)?.try_into()?;
+            PeerFrame::WantRange(Stretch { origin, first: want.first, last: want.last })
+        }
+        17 => {
+            let range = decode::<pb::Range>(bytes)?;
+            let (origin, bytes) = (required(range.origin)?.try_into()?, range.entries.into());
+            PeerFrame::Range(Entries { origin, first: range.first, sent_unix_us: 0, bytes })
+        }
         12 => PeerFrame::Goodbye,
         13 => PeerFrame::Refusal(decode::<pb::Refusal>(bytes)?.reason),
         14 => PeerFrame::Report(Box::new(decode::<pb::NodeReport>(bytes)?.try_into()?)),
@@ -393,7 +433,7 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
                 awaited: unsettled.awaited.into_iter().map(Into::into).collect(),
             }
         }
-        16 => {
+        18 => {
             let receipts = decode::<pb::Receipts>(bytes)?;
             let read = receipts.receipts.iter().map(|receipt| decode_body(receipt));
             PeerFrame::Receipts { client: receipts.client, receipts: read.collect::<Result<_, _>>()? }

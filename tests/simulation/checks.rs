@@ -50,9 +50,14 @@ fn same_history(world: &World, theme: &Theme) -> Vec<String> {
         let disk = &world.nodes[usize::from(node)].disk;
         wrong.extend(disk.wrong.iter().map(|what| format!("Kept: on node {node} {what}")));
         for origin in log.origins() {
-            let hash = log.chain(origin).map(|chain| (log.height(origin), chain.hash()));
+            let hash = log.chain(origin).map(|chain| (log.floor(origin), log.height(origin), chain.hash()));
             if *hashes.entry(origin).or_insert(hash) != hash && !is_bounded(theme) {
                 wrong.push(format!("Same everywhere: node {node} has another hash of {origin}"));
+            }
+            if hub.replica().damaged().next().is_some() || hub.replica().diverging().next().is_some() {
+                let wrongs: Vec<_> = hub.replica().damaged().collect();
+                let differs: Vec<_> = hub.replica().diverging().collect();
+                wrong.push(format!("Same everywhere: node {node} is damaged on {wrongs:?}, differs on {differs:?}"));
             }
             if log.synced(origin) != log.height(origin) {
                 let (synced, height) = (log.synced(origin), log.height(origin));
@@ -70,7 +75,8 @@ fn same_history(world: &World, theme: &Theme) -> Vec<String> {
         }
         for ((origin, number), message) in world.model.entries.iter().filter(|_| !is_bounded(theme)) {
             let is_lost = world.model.said[*message].entry.as_ref().is_none_or(|entry| entry.is_lost);
-            let is_held = log.entry(*origin, *number).is_some() || disk.has(*origin, *number);
+            let is_cut = *number < log.floor(*origin);
+            let is_held = is_cut || log.entry(*origin, *number).is_some() || disk.has(*origin, *number);
             if !is_lost && !is_held {
                 wrong.push(format!("Kept: node {node} does not have {origin}#{number} (m{message})"));
             }

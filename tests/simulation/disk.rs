@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use clique::{
     clique::{
         Chain, Chunk, Origin,
-        chain::{EMPTY, Hash},
+        chain::{EMPTY, Hash, boundary_before},
     },
     node::hub::{FromStore, Recovered, ToStore},
+    wire::entry::read_chunk,
 };
 
 use crate::dice::Dice;
@@ -38,10 +39,34 @@ impl Kept {
         self.rows.range(..=number).next_back().map(|(_, row)| row).filter(|row| row.chunk.last() >= number)
     }
 
+    /// What can be read from an entry on, up to about so many bytes.
+    fn read(&self, from: u64, max_bytes: usize) -> Option<Chunk> {
+        let first = self.row(from)?.chunk.first;
+        let (mut bytes, mut next) = (Vec::new(), first);
+        for row in self.rows.range(first..).map(|(_, row)| row) {
+            if row.is_damaged || row.chunk.first != next || (next > first && bytes.len() >= max_bytes) {
+                break;
+            }
+            bytes.extend_from_slice(&row.chunk.bytes);
+            next = row.chunk.last() + 1;
+        }
+        read_chunk(first, bytes.into()).ok().map(|(chunk, _)| chunk)
+    }
+
     fn cut(&mut self, first: u64, hash: Hash) {
         self.base = (first - 1, hash);
         let rows = std::mem::take(&mut self.rows).into_values().filter(|row| row.chunk.last() >= first);
         self.rows = rows.map(|row| (row.chunk.first.max(first), Row { chunk: row.chunk.from(first), ..row })).collect();
+    }
+
+    /// As the store does: after the last boundary what follows a damaged row is got anew.
+    fn settle(&mut self) {
+        let boundary = boundary_before(self.height());
+        if self.rows.values().any(|row| row.is_damaged && row.chunk.last() > boundary) {
+            let rows = std::mem::take(&mut self.rows).into_values();
+            let kept = rows.filter_map(|row| Some(Row { chunk: row.chunk.within(1, boundary)?, ..row }));
+            self.rows = kept.map(|row| (row.chunk.first, row)).collect();
+        }
     }
 
     fn repair(&mut self, chunk: &Chunk) {
@@ -127,7 +152,8 @@ impl SimDisk {
                     answers.push(FromStore::Damaged { origin, first, last });
                     None
                 }
-                row => row.map(|row| row.chunk.clone()).filter(|chunk| chunk.bytes.len() <= max_bytes.max(1 << 20)),
+                Some(_) => self.kept.get(&origin).and_then(|kept| kept.read(from, max_bytes)),
+                None => None,
             };
             answers.push(FromStore::Read { id, chunk });
         }
@@ -182,6 +208,11 @@ impl SimDisk {
         (self.has_told, self.is_busy) = (false, false);
     }
 
+    /// Before it is read at a start.
+    pub fn settle(&mut self) {
+        self.kept.values_mut().for_each(Kept::settle);
+    }
+
     pub fn wipe(&mut self) {
         self.kept.clear();
     }
@@ -194,18 +225,26 @@ impl SimDisk {
         }
     }
 
-    /// Flips bits in some rows for which `is_elsewhere` holds; says how many.
+    /// Flips bits in some rows of origins of which everything is elsewhere, too; says how many.
     pub fn damage(&mut self, dice: &mut Dice, is_elsewhere: impl Fn(Origin, u64) -> bool) -> usize {
         let mut count = 0;
         for (origin, kept) in &mut self.kept {
+            let mut numbers = kept.rows.values().flat_map(|row| row.chunk.first..=row.chunk.last());
+            if !numbers.all(|number| is_elsewhere(*origin, number)) {
+                continue;
+            }
             for row in kept.rows.values_mut() {
-                if dice.chance(20) && (row.chunk.first..=row.chunk.last()).all(|number| is_elsewhere(*origin, number)) {
+                if dice.chance(10) {
                     row.is_damaged = true;
                     count += 1;
                 }
             }
         }
         count
+    }
+
+    pub fn is_damaged(&self) -> bool {
+        self.kept.values().flat_map(|kept| kept.rows.values()).any(|row| row.is_damaged)
     }
 
     /// Whether an entry is on the disk, as it was written.

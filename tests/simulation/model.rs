@@ -90,6 +90,8 @@ struct Known {
     /// Who was there after the last turn.
     people: BTreeSet<Registration>,
     set: MessageSet,
+    /// Of each origin, the first entry in memory when last looked at.
+    firsts: BTreeMap<Origin, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -198,9 +200,10 @@ impl Model {
     pub fn observe(&mut self, hub: &Hub, life: u64, now_ms: u64) {
         self.named(hub.directory());
         let log = hub.replica().log();
-        let known = self.known.remove(&hub.node()).filter(|known| known.life == life);
-        let mut known = known.unwrap_or_else(|| self.kept_at_start(hub, life));
+        let mut known = self.known.remove(&hub.node()).filter(|known| known.life == life).unwrap_or_default();
+        known.life = life;
         self.give_up_holes(hub, &mut known);
+        self.take_in_evicted(hub, &mut known);
         while let Some(run) = log.applied_at(known.position) {
             known.position = run.position + 1;
             let place = (run.origin, run.first);
@@ -216,15 +219,17 @@ impl Model {
         self.known.insert(hub.node(), known);
     }
 
-    /// What a node that begins has on its disk and not in memory.
-    fn kept_at_start(&self, hub: &Hub, life: u64) -> Known {
-        let mut known = Known { life, ..Known::default() };
+    /// What a node has on its disk and not in memory any more: it has been applied.
+    fn take_in_evicted(&self, hub: &Hub, known: &mut Known) {
         let log = hub.replica().log();
         for origin in log.origins() {
-            let kept = self.entries.range((origin, log.first_kept(origin))..(origin, log.first(origin)));
-            kept.for_each(|(_, message)| known.set.insert(*message));
+            let first = log.first(origin);
+            let seen = known.firsts.insert(origin, first).unwrap_or(1).max(log.first_kept(origin));
+            if seen < first {
+                let evicted = self.entries.range((origin, seen)..(origin, first));
+                evicted.for_each(|(_, message)| known.set.insert(*message));
+            }
         }
-        known
     }
 
     /// What was dropped everywhere before it came to a node, or from its log since, is not waited for.
@@ -320,7 +325,9 @@ impl Model {
         });
         if let Some(first) = too_early {
             return self.violation(format!(
-                "Order: at {now_ms} ms node {node} applied m{message} before m{first}, which it answers"
+                "Order: at {now_ms} ms node {node} applied m{message} ({:?}) before m{first} ({:?}), which it answers",
+                self.said[message].entry.as_ref().map(|entry| (entry.origin.node, entry.number)),
+                self.said[*first].entry.as_ref().map(|entry| (entry.origin.node, entry.number)),
             ));
         }
         missing.iter().for_each(|before| self.given_up.insert(*before));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use clique::{
     chat::Passphrase,
-    clique::{LinkId, Member, Origin},
+    clique::{Keep, LinkId, Member, Origin},
     node::hub::{ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Timing, ToStore, TraceStep, Verdict},
     wire::peer::PeerFrame,
 };
@@ -189,6 +189,8 @@ pub struct NodeLimits {
     pub max_link_bytes: usize,
     /// `None`: everything is in memory.
     pub disk: Option<DiskLimits>,
+    /// Beyond this the oldest segments go, everywhere; 0 is without a bound.
+    pub max_kept_bytes: u64,
     pub fault: Option<Fault>,
 }
 
@@ -252,6 +254,7 @@ impl SimNode {
         self.started_ms = now_ms;
         self.ports = ports(limits);
         let now = self.now(now_ms);
+        self.disk.settle();
         // The life makes incarnations distinct even where the wall clock jumps back and the disk is wiped.
         let incarnation = (now.unix_us + self.life).max(self.disk.last_incarnation(self.index) + 1);
         let is_reused = limits.fault == Some(Fault::ReuseNumbers) && self.life > 1;
@@ -295,6 +298,7 @@ fn hub(index: u16, count: usize, limits: NodeLimits, incarnation: u64) -> Hub {
         max_log_bytes: limits.max_log_bytes,
         has_store: limits.disk.is_some(),
         history_shown: 0,
+        keep: Keep { max_age_ms: 0, max_bytes: limits.max_kept_bytes },
         timing: Timing::default(),
         is_tracing: false,
     })

@@ -38,6 +38,7 @@ pub struct Theme {
     pub max_client_bytes: usize,
     /// Whether nodes have disks, and how slow a sync can be on them, in milliseconds.
     pub disk_ms: Option<u64>,
+    pub max_kept_bytes: u64,
     pub wipe: u64,
     pub damage: u64,
     pub fill: u64,
@@ -73,6 +74,7 @@ pub const PLAIN: Theme = Theme {
     max_log_bytes: 64 << 20,
     max_client_bytes: 16 * 1024,
     disk_ms: None,
+    max_kept_bytes: 0,
     wipe: 0,
     damage: 0,
     fill: 0,
@@ -91,6 +93,7 @@ pub fn run(theme: &Theme, seed: u64, faults: Faults) -> Outcome {
         max_log_bytes: theme.max_log_bytes,
         max_client_bytes: theme.max_client_bytes,
         max_link_bytes: 64 * 1024,
+        max_kept_bytes: theme.max_kept_bytes,
         disk: theme.disk_ms.map(|most_ms| DiskLimits { most_ms, max_tail_bytes: 3_000 }),
         fault: faults.0,
     };
@@ -367,6 +370,12 @@ impl World {
         }
         self.network.heal_all();
         self.nodes.iter_mut().for_each(|node| node.disk.is_full = false);
+        for node in nodes.iter().copied() {
+            // What is damaged is found when it is read; at the latest at a start.
+            if self.node(node).is_running() && self.node(node).disk.is_damaged() {
+                self.crash(node, Death::Killed);
+            }
+        }
         let settle_ms = self.now_ms + 6_000;
         self.run_until(settle_ms);
         for node in nodes {

@@ -23,6 +23,7 @@ impl Story {
             max_client_bytes: STORY.max_client_bytes,
             max_link_bytes: 64 * 1024,
             disk: None,
+            max_kept_bytes: 0,
             fault: None,
         };
         let mut world = World::new(seed, limits, Faults::default());

@@ -59,9 +59,20 @@ const DISKS: Theme = Theme {
     disk_ms: Some(30),
     ..PLAIN
 };
-const SLOW_DISKS: Theme = Theme { name: "slow_disks", nodes: (2, 4), fill: 3, disk_ms: Some(400), ..DISKS };
+const SLOW_DISKS: Theme = Theme { name: "slow_disks", nodes: (2, 4), fill: 3, jump: 0, disk_ms: Some(400), ..DISKS };
 const WIPED_DISKS: Theme = Theme { name: "wiped_disks", nodes: (2, 4), wipe: 2, crash: 1, ..DISKS };
 const DAMAGED_DISKS: Theme = Theme { name: "damaged_disks", nodes: (2, 4), damage: 2, crash: 1, ..DISKS };
+
+const RETENTION: Theme = Theme {
+    name: "retention",
+    nodes: (1, 3),
+    people: (3, 5),
+    say: 100,
+    burst: 150,
+    crash: 1,
+    max_kept_bytes: 40_000,
+    ..DISKS
+};
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
@@ -155,6 +166,16 @@ fn slow_disks() {
 #[test]
 fn wiped_disks() {
     check_all(&WIPED_DISKS);
+}
+
+#[test]
+fn damaged_disks() {
+    check_all(&DAMAGED_DISKS);
+}
+
+#[test]
+fn retention() {
+    check_all(&RETENTION);
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl Hub {
 }
 
 /// Entries from `next` on, as one piece of bytes, and the number of the last: one chunk as it is, or several small ones.
-fn gather(log: &Log, origin: Origin, next: u64) -> Option<(Bytes, u64)> {
+pub(super) fn gather(log: &Log, origin: Origin, next: u64) -> Option<(Bytes, u64)> {
     let chunk = log.chunk(origin, next)?;
     let mut last = chunk.last();
     let bytes = chunk.slice(next, last);

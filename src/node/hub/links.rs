@@ -6,7 +6,7 @@ use super::{Hub, Lost, Now, Ports, Timing, TraceStep, feeding::Feed};
 use crate::{
     chat::{Person, Registration, notice},
     clique::{
-        Heights, Held, LinkId, Member, Origin, Received,
+        Heights, Held, LinkId, Member, Origin, Received, Stretch,
         members::{Admission, LinkRefusal, Linked},
     },
     wire::{
@@ -43,6 +43,8 @@ pub(super) struct Link {
     pub(super) heartbeat_sent_ms: u64,
     /// What the peer wants.
     pub(super) feeds: BTreeMap<Origin, Feed>,
+    /// What the peer repairs, and the read that it waits for.
+    pub(super) range: Option<(u64, Stretch)>,
     /// Since when heights wait to be acknowledged.
     pub(super) acknowledge_since_ms: Option<u64>,
     pub(super) unacknowledged: u64,
@@ -136,6 +138,7 @@ impl Hub {
                 heard_ms: now.monotonic_ms,
                 heartbeat_sent_ms: now.monotonic_ms,
                 feeds: BTreeMap::new(),
+                range: None,
                 acknowledge_since_ms: None,
                 unacknowledged: 0,
                 joined: Vec::new(),
@@ -260,6 +263,8 @@ impl Hub {
                     }
                 }
             }
+            PeerFrame::WantRange(wanted) => self.range_wanted(link, wanted, ports),
+            PeerFrame::Range(entries) => self.range_came(link, entries, now, ports),
             PeerFrame::Presence { joined, left, quit } => {
                 for registration in left {
                     let changes = self.directory.left(node, registration);

@@ -28,7 +28,9 @@ mod ports;
 mod reading;
 mod receipts;
 mod registering;
+mod repair;
 mod reports;
+mod retention;
 mod rooms;
 mod splits;
 mod storage;
@@ -64,7 +66,7 @@ pub use self::{
 };
 use crate::{
     chat::{Directory, Ledger, Registration, directory::Change},
-    clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
+    clique::{Heights, Keep, LinkId, Member, Members, Origin, Replica, sources::Ask},
     wire::{
         Dialect,
         extended::{FromNode, Stopping},
@@ -94,6 +96,8 @@ pub struct HubSettings {
     pub has_store: bool,
     /// Messages that people who write lines are shown first, of what was said last.
     pub history_shown: usize,
+    /// What is kept how long, on disk and in memory.
+    pub keep: Keep,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -186,6 +190,8 @@ pub struct Hub {
     going_through: BTreeSet<ClientId>,
     /// What the disk has been asked for.
     reads: Reads,
+    /// When it was last looked at what is kept no longer.
+    retained_ms: u64,
     /// Why the disk takes nothing, as long as it does not.
     unwritable: Option<String>,
     links: BTreeMap<LinkId, Link>,
@@ -241,6 +247,7 @@ impl Hub {
             rereading: BTreeSet::new(),
             going_through: BTreeSet::new(),
             reads: Reads::default(),
+            retained_ms: 0,
             unwritable: None,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -307,6 +314,8 @@ impl Hub {
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.tell_read(None, now);
         self.commit(now, ports);
+        self.retain(now);
+        self.repair(now, ports);
         self.write(ports);
         self.announce_back(now, ports);
         if !self.is_gathering() {

@@ -132,8 +132,9 @@ impl Hub {
             people: count(self.directory.count_on(self.node())),
             sees: self.linked_nodes().map(|(member, _)| member.node).collect(),
             is_stopping: self.is_stopping,
-            unwritable: self.unwritable().unwrap_or_default().to_owned(),
-            ..NodeReport::default()
+            unwritable: self.unwritable.clone().unwrap_or_default(),
+            damaged: count(self.replica.damaged().count()),
+            diverging: count(self.replica.diverging().count()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{ClientId, Cursor, FromStore, Hub, Now, Ports, ToStore, delivery::Shown};
+use super::{ClientId, Cursor, Hub, Now, Ports, ToStore, delivery::Shown};
 use crate::{
     chat::notice,
     clique::{Chunk, Heights, LinkId, Log, Origin},
@@ -27,6 +27,10 @@ pub(super) enum Reader {
     Link {
         link: LinkId,
         origin: Origin,
+    },
+    /// A peer that repairs what is damaged there.
+    Range {
+        link: LinkId,
     },
     Client(ClientId),
     /// Somebody who is shown what was said before.
@@ -129,6 +133,7 @@ impl Hub {
     pub(super) fn read(&mut self, id: u64, chunk: Option<Chunk>, now: Now, ports: &mut impl Ports) {
         match self.reads.open.remove(&id) {
             Some(Reader::Link { link, origin }) => self.feed_read((link, origin), id, chunk, now, ports),
+            Some(Reader::Range { link }) => self.range_read(link, id, chunk, ports),
             Some(Reader::Client(client)) => {
                 let Some(state) = self.clients.get_mut(&client) else { return };
                 let Cursor::Behind(way) = &mut state.cursor else { return };
@@ -215,21 +220,6 @@ impl Hub {
         }
         if !is_waiting {
             self.replaying.insert(client);
-        }
-    }
-
-    /// Takes what the disk has to say.
-    pub fn from_store(&mut self, input: FromStore, now: Now, ports: &mut impl Ports) {
-        match input {
-            FromStore::Synced { sequence } => {
-                let asks = self.replica.synced(sequence);
-                Self::send_asks(asks, ports);
-                self.acknowledge(now, ports);
-            }
-            FromStore::Read { id, chunk } => self.read(id, chunk, now, ports),
-            FromStore::Unwritable { reason } => self.unwritable = Some(reason),
-            FromStore::Writable => self.unwritable = None,
-            FromStore::Damaged { .. } => {}
         }
     }
 }

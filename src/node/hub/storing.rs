@@ -1,14 +1,15 @@
 //! The hub and its disk: what is written, what comes back, and how a life begins with what the last one left.
 
-use super::{Hub, Now, Ports, Recovered, ToStore, claims::entry_id};
-use crate::clique::{Chunk, Origin, Stored, Write, chain::SEGMENT_ENTRIES};
+use super::{FromStore, Hub, Now, Ports, Recovered, ToStore, claims::entry_id};
+use crate::clique::{Chunk, Origin, Stored, Stretch, Write, chain::SEGMENT_ENTRIES};
 use crate::wire::entry::{Body, read_entry};
 
 impl Hub {
     /// Takes note of what is on the disk, one piece after the other, each origin in order, before `recover`: whatever is
     /// derived from entries is derived from these again.
     pub fn recall(&mut self, origin: Origin, chunk: &Chunk) {
-        self.see_times(chunk);
+        let latest = self.see_times(chunk);
+        self.replica.recall(origin, chunk, latest);
         let mut bytes = &chunk.bytes[..];
         let mut number = chunk.first;
         while let Ok((view, length)) = read_entry(bytes) {
@@ -27,9 +28,11 @@ impl Hub {
 
     /// Begins with what was on the disk.
     pub fn recover(&mut self, recovered: Vec<Recovered>, now: Now) {
-        for Recovered { origin, first, chain, tail, .. } in recovered {
-            tail.iter().for_each(|chunk| self.see_times(chunk));
+        for Recovered { origin, first, chain, damaged, tail, .. } in recovered {
             self.replica.recover(Stored { origin, first, chain, tail }, now.monotonic_ms);
+            for (first, last) in damaged {
+                self.replica.damaged_at(Stretch { origin, first, last });
+            }
         }
         // Nobody is connected yet: this is only put in order.
         while self.replica.apply_next(now.monotonic_ms, SEGMENT_ENTRIES).is_some() {}
@@ -39,10 +42,10 @@ impl Hub {
     }
 
     /// New entries are later than all that are kept. Within an origin the last is the latest.
-    fn see_times(&mut self, chunk: &Chunk) {
-        if let Ok((view, _)) = read_entry(&chunk.slice(chunk.last(), chunk.last())) {
-            self.replica.clock().see(view.time);
-        }
+    fn see_times(&mut self, chunk: &Chunk) -> u64 {
+        let latest = read_entry(&chunk.slice(chunk.last(), chunk.last())).map_or(0, |(view, _)| view.time);
+        self.replica.clock().see(latest);
+        latest
     }
 
     /// Hands over what is to be written.
@@ -51,6 +54,7 @@ impl Hub {
             ports.to_store(match write {
                 Write::Entries { sequence, origin, chunk } => ToStore::Entries { sequence, origin, chunk },
                 Write::Cut { sequence, origin, first, hash } => ToStore::Cut { sequence, origin, first, hash },
+                Write::Repair { sequence, origin, chunk } => ToStore::Repair { sequence, origin, chunk },
             });
         }
     }
