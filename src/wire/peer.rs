@@ -58,8 +58,15 @@ pub enum PeerFrame {
     Goodbye,
     Refusal(String),
     Report(Box<NodeReport>),
-    Unsettled { client: u64, registration: Registration, awaited: Vec<Awaited> },
-    Receipts { client: u64, receipts: Vec<Receipt> },
+    Unsettled {
+        client: u64,
+        registration: Registration,
+        awaited: Vec<Awaited>,
+    },
+    Receipts {
+        client: u64,
+        receipts: Vec<Receipt>,
+    },
 }
 
 /// Who a node is and what it has.

@@ -1,6 +1,6 @@
 //! The hub and its disk: what is written, what comes back, and how a life begins with what the last one left.
 
-use super::{FromStore, Hub, Now, Ports, Recovered, ToStore, claims::entry_id};
+use super::{Hub, Now, Ports, Recovered, ToStore, claims::entry_id};
 use crate::clique::{Chunk, Origin, Stored, Stretch, Write, chain::SEGMENT_ENTRIES};
 use crate::wire::entry::{Body, read_entry};
 
