@@ -15,12 +15,6 @@ use crate::{
     },
 };
 
-/// A node that was lost this part of the announcement's delay ago is announced together with the first.
-const SAME_CUT_SHARE: u64 = 5;
-
-/// People who said goodbye and are remembered for nodes that could not be told.
-const MAX_QUIT: usize = 1_000;
-
 /// What comes from a peer.
 #[derive(Debug)]
 pub enum FromLink {
@@ -397,40 +391,5 @@ impl Hub {
             link.joined.extend(joined.iter().cloned());
             link.left.extend(left.iter().copied());
         }
-    }
-
-    /// Somebody who has just left does not come back.
-    pub(super) fn broadcast_quit(&mut self, registration: Registration) {
-        self.links.values_mut().for_each(|link| link.quit.push(registration));
-        self.quit.push_back(registration);
-        if self.quit.len() > MAX_QUIT {
-            self.quit.pop_front();
-        }
-    }
-
-    /// Tells people, once, which nodes cannot be reached; not of a link that is back at once. The links that one cut ends
-    /// die one after the other: once the first is to be told, all are.
-    pub(super) fn announce_lost(&mut self, now: Now, ports: &mut impl Ports) {
-        let after_ms = self.settings.timing.announce_after_ms;
-        let missing = || self.lost.values().filter(|lost| !lost.is_announced && !lost.said_goodbye);
-        if !missing().any(|lost| now.monotonic_ms >= lost.since_ms + after_ms) {
-            return;
-        }
-        let mut nodes = Vec::new();
-        for (node, lost) in &mut self.lost {
-            let is_lasting = now.monotonic_ms >= lost.since_ms + after_ms / SAME_CUT_SHARE;
-            if !lost.is_announced && !lost.said_goodbye && is_lasting {
-                lost.is_announced = true;
-                nodes.push(*node);
-            }
-        }
-        if !nodes.is_empty() {
-            self.tell_everyone(&notice::unreachable(&nodes), ports);
-        }
-    }
-
-    /// Since when a node has not been reachable, in monotonic milliseconds.
-    pub(super) fn lost_since_ms(&self, node: u16) -> Option<u64> {
-        self.lost.get(&node).map(|lost| lost.since_ms)
     }
 }

@@ -15,6 +15,8 @@ use crate::{
 
 /// Nodes that come back within this time make one line, in milliseconds.
 const GATHER_MS: u64 = 300;
+/// A node that was lost this part of the announcement's delay ago is announced together with the first.
+const SAME_CUT_SHARE: u64 = 5;
 /// Renames that are remembered for one line.
 const MAX_RENAMED: usize = 1_000;
 
@@ -140,6 +142,32 @@ impl Hub {
         let log = self.replica.log();
         // What is gone from the log is not shown again.
         self.splits.late.retain(|origin, (_, last)| *last >= log.first(*origin));
+    }
+
+    /// Tells people, once, which nodes cannot be reached; not of a link that is back at once. The links that one cut ends
+    /// die one after the other: once the first is to be told, all are.
+    pub(super) fn announce_lost(&mut self, now: Now, ports: &mut impl Ports) {
+        let after_ms = self.settings.timing.announce_after_ms;
+        let missing = || self.lost.values().filter(|lost| !lost.is_announced && !lost.said_goodbye);
+        if !missing().any(|lost| now.monotonic_ms >= lost.since_ms + after_ms) {
+            return;
+        }
+        let mut nodes = Vec::new();
+        for (node, lost) in &mut self.lost {
+            let is_lasting = now.monotonic_ms >= lost.since_ms + after_ms / SAME_CUT_SHARE;
+            if !lost.is_announced && !lost.said_goodbye && is_lasting {
+                lost.is_announced = true;
+                nodes.push(*node);
+            }
+        }
+        if !nodes.is_empty() {
+            self.tell_everyone(&notice::unreachable(&nodes), ports);
+        }
+    }
+
+    /// Since when a node has not been reachable, in monotonic milliseconds.
+    pub(super) fn lost_since_ms(&self, node: u16) -> Option<u64> {
+        self.lost.get(&node).map(|lost| lost.since_ms)
     }
 
     /// When the line is due, in monotonic milliseconds.
