@@ -69,7 +69,21 @@ fn commands_are_answered_and_a_typo_names_the_nearest() {
     assert_eq!(alice.line(), format!("* node 1 ({}): up, 0 people, has everything", address(1)));
     assert_eq!(alice.line(), format!("* node 2 ({}): up, 1 person, has everything", address(2)));
     alice.say("/help");
-    for word in ["NAME MESSAGE", "* MESSAGE", "/who", "/nodes", "/help", "/quit"] {
+    for word in [
+        "NAME MESSAGE",
+        "* MESSAGE",
+        "#ROOM MESSAGE",
+        "/who",
+        "/nodes",
+        "/claim",
+        "/join",
+        "/part",
+        "/rooms",
+        "/topic",
+        "/history",
+        "/help",
+        "/quit",
+    ] {
         assert!(alice.line().contains(word), "help has a line for {word}");
     }
     assert!(alice.line().contains("clique"));

@@ -233,7 +233,7 @@ fn what_cannot_be_done_is_told_by_the_service_in_a_message() {
     client.send("a:b", "hi");
     assert!(client.notice().contains("a:b cannot be a name"));
     client.send("#tea", "hi");
-    assert!(client.notice().contains("rooms"));
+    assert!(client.notice().contains("you are not in #tea"));
     client.socket.send(&frame(2, 1, 0, b"another"));
     assert!(client.notice().contains("you have a name already"));
     // The service answers whoever talks to it.

@@ -58,7 +58,7 @@ impl Command {
         let line = line.trim_start();
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let first = || rest.split_whitespace().next().map(str::to_owned);
-        let lower = word.to_lowercase();
+        let lower: String = word.chars().take(40).collect::<String>().to_lowercase();
         Ok(match lower.as_str() {
             "who" => Self::Who(first().filter(|word| word.starts_with('#'))),
             "nodes" => Self::Nodes,
@@ -71,13 +71,17 @@ impl Command {
             "help" => Self::Help,
             "quit" => Self::Quit,
             _ => {
+                // Two letters that changed places are one mistake; a word whose beginning is right wins among equals.
+                let word: String = word.chars().take(40).collect();
+                let mistakes = |name: &str| strsim::damerau_levenshtein(name, &lower);
+                let likeness = |name: &str| strsim::jaro_winkler(name, &lower);
                 let nearest = Self::ALL
                     .iter()
-                    .max_by(|(a, ..), (b, ..)| {
-                        strsim::jaro_winkler(a, &lower).total_cmp(&strsim::jaro_winkler(b, &lower))
+                    .min_by(|(a, ..), (b, ..)| {
+                        mistakes(a).cmp(&mistakes(b)).then_with(|| likeness(b).total_cmp(&likeness(a)))
                     })
                     .map_or("help", |(name, ..)| *name);
-                return Err(UnknownCommand { word: word.chars().take(40).collect(), nearest });
+                return Err(UnknownCommand { word, nearest });
             }
         })
     }

@@ -11,7 +11,7 @@ use std::{
 
 use super::Carrier;
 use crate::chat::{
-    EntryId, Name, Registration, StateChange,
+    Name, Registration, StateChange,
     change::{ChangeKind, Claim},
 };
 
@@ -149,9 +149,10 @@ impl Claims {
         self.version
     }
 
-    pub(super) fn copy_of(&self, id: EntryId, claim: &Claim) -> Option<StateChange> {
-        let owner = self.owners.get(&claim.registration).filter(|owner| owner.carrier.1 == id)?;
-        let kind = ChangeKind::Claim(owner.claim_again(owner.passphrase_hash.clone()));
-        Some(StateChange { time: owner.changed, kind })
+    pub(super) fn carried(&self, goes: impl Fn(Carrier) -> bool) -> impl Iterator<Item = StateChange> {
+        self.owners.values().filter(move |owner| goes(owner.carrier)).map(|owner| StateChange {
+            time: owner.changed,
+            kind: ChangeKind::Claim(owner.claim_again(owner.passphrase_hash.clone())),
+        })
     }
 }

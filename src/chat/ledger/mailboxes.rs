@@ -66,9 +66,11 @@ impl Mailboxes {
         self.boxes.retain(|_, mailbox| !mailbox.unread.is_empty() || !mailbox.read.is_empty());
     }
 
-    pub(super) fn copy_of(&self, id: EntryId, owner: Registration) -> Option<StateChange> {
-        let (time, (_, carrier)) = self.boxes.get(&owner)?.carrier?;
-        (carrier == id).then(|| StateChange { time, kind: ChangeKind::Read(self.read(owner)) })
+    pub(super) fn carried(&self, goes: impl Fn(Carrier) -> bool) -> impl Iterator<Item = StateChange> {
+        self.boxes.iter().filter_map(move |(owner, mailbox)| {
+            let (time, _) = mailbox.carrier.filter(|(_, carrier)| goes(*carrier))?;
+            Some(StateChange { time, kind: ChangeKind::Read(self.read(*owner)) })
+        })
     }
 
     /// How far an owner has had everything.

@@ -86,18 +86,16 @@ impl Ledger {
         self.public.forget(node, incarnation, first);
     }
 
-    /// What must be appended so that it stays in force, if this entry with this change is cut from the log.
+    /// What is carried by entries of an origin before `first` alone: it must be appended again before they are cut, or it
+    /// would be in force no longer.
     #[must_use]
-    pub fn copy_of(&self, id: EntryId, change: &StateChange) -> Option<StateChange> {
+    pub fn carried(&self, node: u16, incarnation: u64, first: u64) -> Vec<StateChange> {
+        let goes = |(_, id): Carrier| (id.node, id.incarnation) == (node, incarnation) && id.number < first;
         let is_owner = |registration: Registration| self.claims.by_registration(registration).is_some();
-        match &change.kind {
-            ChangeKind::Claim(claim) => self.claims.copy_of(id, claim),
-            ChangeKind::Membership(membership) => {
-                self.rooms.copy_of_membership(id, membership).filter(|_| is_owner(membership.registration))
-            }
-            ChangeKind::Topic(topic) => self.rooms.copy_of_topic(id, topic),
-            ChangeKind::Read(read) => self.mailboxes.copy_of(id, read.registration),
-        }
+        let claims = self.claims.carried(goes);
+        // Of people without a claimed name nobody asks later whether they were in a room.
+        let rooms = self.rooms.carried(goes, is_owner);
+        claims.chain(rooms).chain(self.mailboxes.carried(goes)).collect()
     }
 
     /// Gives out names after claims have come; what changed, for those who are here to be told.

@@ -161,15 +161,29 @@ impl Rooms {
         });
     }
 
-    pub(super) fn copy_of_membership(&self, id: EntryId, membership: &Membership) -> Option<StateChange> {
-        let member = self.rooms.get(&membership.room)?.members.get(&membership.registration)?;
-        (member.is_member && member.carrier.1 == id)
-            .then(|| StateChange { time: member.since, kind: ChangeKind::Membership(membership.clone()) })
-    }
-
-    pub(super) fn copy_of_topic(&self, id: EntryId, topic: &Topic) -> Option<StateChange> {
-        let (time, text, carrier) = self.rooms.get(&topic.room)?.topic.as_ref()?;
-        (carrier.1 == id && !text.is_empty())
-            .then(|| StateChange { time: *time, kind: ChangeKind::Topic(topic.clone()) })
+    pub(super) fn carried(
+        &self,
+        goes: impl Fn(Carrier) -> bool + Copy,
+        is_owner: impl Fn(Registration) -> bool + Copy,
+    ) -> impl Iterator<Item = StateChange> {
+        self.rooms.iter().flat_map(move |(name, room)| {
+            let topic = room.topic.as_ref().filter(|(_, text, carrier)| goes(*carrier) && !text.is_empty());
+            let topic = topic.map(|(time, text, _)| StateChange {
+                time: *time,
+                kind: ChangeKind::Topic(Topic { room: name.clone(), text: text.clone() }),
+            });
+            let members = room.members.iter().filter(move |(registration, member)| {
+                member.is_member && goes(member.carrier) && is_owner(**registration)
+            });
+            let members = members.map(|(registration, member)| StateChange {
+                time: member.since,
+                kind: ChangeKind::Membership(Membership {
+                    room: name.clone(),
+                    registration: *registration,
+                    is_member: true,
+                }),
+            });
+            topic.into_iter().chain(members)
+        })
     }
 }

@@ -131,15 +131,11 @@ proptest! {
     #[test]
     fn a_copy_of_what_is_in_force_says_the_same_as_what_was_cut(entries in entries()) {
         let whole = ledger_of(&entries, 0);
-        let mut copies = Vec::new();
-        for (id, _, said) in &entries {
-            if let Said::Change(change) = said
-                && let Some(copy) = whole.copy_of(*id, change)
-            {
-                let number = 1_000 + copies.len() as u64;
-                copies.push((EntryId { node: 9, incarnation: 1, number }, 100, Said::Change(copy)));
-            }
-        }
+        let copies: Vec<(EntryId, u64, Said)> = (0..3)
+            .flat_map(|node| whole.carried(node, 1, u64::MAX))
+            .zip(1..)
+            .map(|(copy, number)| (EntryId { node: 9, incarnation: 1, number }, 100, Said::Change(copy)))
+            .collect();
         let of_copies = ledger_of(&copies, 0);
         for registration in (0..7).flat_map(|time| (0..4).map(move |node| Registration { time, node })) {
             let name = |ledger: &Ledger| {

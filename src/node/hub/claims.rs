@@ -37,6 +37,13 @@ impl Hub {
         builder.push_change(time, &StateChange { time, kind });
     }
 
+    /// Says again what was so before.
+    pub(super) fn append_copy(&mut self, change: &StateChange, now: Now) {
+        let time = self.replica.clock().next(now.unix_ms());
+        let (_, builder) = Accepting::builder(&mut self.accepting, &mut self.replica);
+        builder.push_change(time, change);
+    }
+
     /// Acts on a state change, of whatever node.
     pub(super) fn apply_change(
         &mut self,

@@ -313,8 +313,9 @@ impl Hub {
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.tell_read(None, now);
-        self.commit(now, ports);
+        // What is carried over from what is cut goes to the disk together with the cut.
         self.retain(now);
+        self.commit(now, ports);
         self.repair(now, ports);
         self.write(ports);
         self.announce_back(now, ports);

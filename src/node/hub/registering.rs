@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     chat::{
-        Name, Person, Registration,
+        Name, NameError, Person, Registration,
         directory::{self, Settled},
         notice,
     },
@@ -46,6 +46,12 @@ impl Hub {
             }
         };
         if let Some((registering, owner)) = self.prove(client, registering, &name, ports) {
+            let is_frames = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Frames);
+            if is_frames && owner.is_none() && registering.passphrase.is_some() {
+                // Nobody has claimed it, and as a name it is not legal.
+                let text = notice::name_illegal(NameError::Forbidden);
+                return self.refuse_name(client, &text, Why::Illegal, 0, ports);
+            }
             self.go_on_registering(client, registering, owner, now, ports);
         }
     }

@@ -1,7 +1,5 @@
 //! What is kept no longer, on this node's own decision or on that of another.
 
-use std::ops::RangeInclusive;
-
 use super::{Hub, Now};
 use crate::clique::Origin;
 
@@ -19,11 +17,17 @@ impl Hub {
         self.retained_ms = now.monotonic_ms;
         for _ in 0..MAX_SEGMENTS_PER_TURN {
             let Some((origin, first)) = self.replica.next_cut(self.settings.keep, now.unix_ms()) else { break };
-            self.carry_over(origin, self.replica.log().floor(origin)..=first - 1);
+            self.carry_over(origin, first, now);
             self.replica.cut(origin, first);
         }
     }
 
-    /// Entries that are about to go: what they say and is still in force is to be said again by an entry of this node.
-    fn carry_over(&mut self, _origin: Origin, _entries: RangeInclusive<u64>) {}
+    /// The entries before `first` are about to go: what they say and is still in force is said again by entries of this
+    /// node.
+    fn carry_over(&mut self, origin: Origin, first: u64, now: Now) {
+        for change in self.ledger.carried(origin.node, origin.incarnation, first) {
+            self.append_copy(&change, now);
+        }
+        self.ledger.forget(origin.node, origin.incarnation, first);
+    }
 }
