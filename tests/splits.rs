@@ -4,64 +4,11 @@ mod common;
 
 use clique::wire::extended::{FromNode, State};
 use common::{
-    cliques::Clique,
     extended::Extended,
     frames::{Frames, REFUSED, REGISTERED},
     lines::Lines,
-    proxy::Proxy,
+    split::Split,
 };
-
-/// Nodes that reach each other through proxies only, one for each pair and direction.
-struct Split {
-    clique: Clique,
-    proxies: Vec<(usize, usize, Proxy)>,
-}
-
-impl Split {
-    fn of(count: usize) -> Self {
-        let mut clique = Clique::new(count);
-        let mut proxies = Vec::new();
-        for from in 0..count {
-            let to: Vec<usize> = (0..count).filter(|to| *to != from).collect();
-            proxies.extend(to.iter().map(|to| (from, *to, Proxy::to(clique.ports(*to).grpc()))));
-        }
-        for index in 0..count {
-            let mine = proxies.iter().filter(|(from, ..)| *from == index);
-            let peers: Vec<String> = mine.map(|(.., proxy)| proxy.address.to_string()).collect();
-            // A single peer would count as a name for any number of nodes.
-            let peers = peers.join(",");
-            // Nobody listens there: what is learned from others leads nowhere.
-            let nowhere = "127.0.0.1:1".to_owned();
-            clique.start_with(index, &[("CLIQUE_PEERS", peers), ("CLIQUE_ADVERTISE", nowhere)]);
-        }
-        clique.wait_whole();
-        Self { clique, proxies }
-    }
-
-    fn between<'a>(&'a self, some: &'a [usize], others: &'a [usize]) -> impl Iterator<Item = &'a Proxy> {
-        let crosses = |from: &usize, to: &usize| {
-            some.contains(from) && others.contains(to) || others.contains(from) && some.contains(to)
-        };
-        self.proxies.iter().filter(move |(from, to, _)| crosses(from, to)).map(|(.., proxy)| proxy)
-    }
-
-    fn cut(&self, some: &[usize], others: &[usize]) {
-        self.between(some, others).for_each(Proxy::cut);
-    }
-
-    /// As if the cable were pulled: connections stay open, and nothing comes through.
-    fn hold(&self, some: &[usize], others: &[usize]) {
-        self.between(some, others).for_each(Proxy::hold);
-    }
-
-    fn heal(&self) {
-        self.proxies.iter().for_each(|(.., proxy)| proxy.heal());
-    }
-
-    fn frames(&self, index: usize, name: &str) -> Frames {
-        self.clique.frames(index, name)
-    }
-}
 
 /// Claims the name that somebody has.
 fn claim(person: &mut Lines, passphrase: &str) {
@@ -307,4 +254,75 @@ fn a_client_that_resumes_on_another_node_gets_what_it_missed_and_nothing_twice()
         let delivery = bob.delivery();
         assert_eq!(delivery.text, number.to_string().as_bytes());
     }
+}
+
+/// How many messages a line about the end of a split announces.
+fn announced(line: &str) -> usize {
+    let counted =
+        line.split("; ").find_map(|part| part.split_once(" message").map(|(count, _)| count.parse().unwrap()));
+    counted.unwrap_or(0)
+}
+
+#[test]
+fn a_split_and_its_end_are_told_in_a_line_each_and_what_was_said_meanwhile_is_marked() {
+    const MESSAGES: usize = 37;
+    let split = Split::of(5);
+    let mut watcher = split.clique.lines(0, "watcher");
+    let mut extended = split.clique.extended(1, "extended");
+    let mut sender = split.frames(2, "sender");
+    split.clique.wait_people(3);
+    split.hold(&[0, 1], &[2, 3, 4]);
+    let told = "nodes 2, 3 and 4 cannot be reached now; messages for them are kept until the link is back";
+    assert_eq!(watcher.line(), format!("* {told}"), "all nodes that one cut took away, in one line");
+    assert_eq!(extended.notice_of("cannot be reached"), told);
+    assert_eq!(sender.notice_of("cannot be reached").split(';').next(), Some("nodes 0 and 1 cannot be reached now"));
+    for number in 0..MESSAGES {
+        sender.send("*", number.to_string());
+    }
+    let reference = extended.send("*", "from the smaller side");
+    let on_nodes = |extended: &mut Extended, nodes: u32| {
+        extended.wait_for(|frame| match frame {
+            FromNode::Receipt(receipt) if receipt.reference == reference && receipt.nodes_holding == nodes => {
+                Some(receipt.nodes_known)
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(on_nodes(&mut extended, 2), 5, "told what can be, as long as the split lasts");
+    assert_eq!(watcher.line(), "extended to *: from the smaller side");
+    let _earlier = split.frames(1, "bob");
+    let mut later = split.frames(3, "bob");
+    split.heal();
+    // Nodes whose links come back one after the other make more than one line; all that follows is counted once.
+    let (mut counted, mut said, mut returned) = (0, Vec::new(), String::new());
+    while said.len() < MESSAGES || !returned.contains("bob is bob~3 now") {
+        let line = watcher.line();
+        match line.strip_prefix("* ") {
+            Some(notice) => {
+                counted += announced(notice);
+                returned.push_str(notice);
+            }
+            None => {
+                assert!(said.len() < counted, "announced before it is shown: {line}");
+                let (head, text) = line.split_once("]: ").unwrap();
+                assert!(head.starts_with("sender to * [") && head.ends_with(", from the split"), "{line}");
+                said.push(text.parse::<usize>().unwrap());
+            }
+        }
+    }
+    assert_eq!(said, (0..MESSAGES).collect::<Vec<_>>());
+    assert_eq!(counted, MESSAGES);
+    assert!(returned.contains("1 name was given on both sides: bob is bob~3 now"), "{returned}");
+    assert!(later.notice_of("you are bob~3 now").contains("stay connected"));
+    for number in 0..MESSAGES {
+        let delivery = extended.delivery();
+        assert_eq!(delivery.text, number.to_string().as_bytes());
+        assert!(delivery.from_split && !delivery.replayed);
+    }
+    assert_eq!(on_nodes(&mut extended, 5), 5);
+    // What is said from now on is as always.
+    split.clique.wait_whole();
+    sender.send("*", "live");
+    assert_eq!(watcher.line_with("sender to *"), "sender to *: live");
+    assert!(!extended.delivery().from_split);
 }

@@ -2,6 +2,9 @@
 
 use super::{command::Command, name::NameError};
 
+/// Renames that the line after a cut names; the rest is counted.
+const MAX_RENAMED_SHOWN: usize = 5;
+
 /// Why a message was not taken, each a sentence for its sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -257,7 +260,58 @@ pub fn help() -> Vec<String> {
     lines
 }
 
+/// Nodes are back after a cut, `late` messages come with them, and these people, old name and new, had to give up a name
+/// that was given on both sides. Without nodes the messages came through others.
 #[must_use]
-pub fn reachable_again(node: u16) -> String {
-    format!("node {node} can be reached again")
+pub fn reachable_again(nodes: &[u16], late: u64, renamed: &[(&str, &str)]) -> String {
+    let mut parts = Vec::new();
+    match nodes.len() {
+        0 if late == 0 => {}
+        0 => parts.push("the other side of the split can be reached again through other nodes".to_owned()),
+        1 => parts.push(format!("node {} can be reached again", list(nodes))),
+        _ => parts.push(format!("nodes {} can be reached again", list(nodes))),
+    }
+    match late {
+        0 => {}
+        1 => parts.push("1 message from the split follows".to_owned()),
+        late => parts.push(format!("{late} messages from the split follow")),
+    }
+    if !renamed.is_empty() {
+        let what = if renamed.len() == 1 { "1 name was".to_owned() } else { format!("{} names were", renamed.len()) };
+        let shown = renamed.iter().take(MAX_RENAMED_SHOWN).map(|(old, new)| format!("{old} is {new} now"));
+        let more = match renamed.len().saturating_sub(MAX_RENAMED_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        parts.push(format!("{what} given on both sides: {}{more}", shown.collect::<Vec<_>>().join(", ")));
+    }
+    parts.join("; ")
+}
+
+/// What stands beside a message that comes late because of a cut: when it was sent (UTC), and why it is late.
+#[must_use]
+pub fn late_mark(sent_unix_ms: u64) -> String {
+    let minutes = sent_unix_ms / 60_000;
+    format!("{:02}:{:02}, from the split", minutes / 60 % 24, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_split_has_led_to_is_said_in_one_line() {
+        assert_eq!(reachable_again(&[3], 0, &[]), "node 3 can be reached again");
+        assert_eq!(
+            reachable_again(&[3, 4], 37, &[("bob", "bob~3")]),
+            "nodes 3 and 4 can be reached again; 37 messages from the split follow; \
+             1 name was given on both sides: bob is bob~3 now"
+        );
+        assert_eq!(reachable_again(&[], 0, &[("a", "a~1")]), "1 name was given on both sides: a is a~1 now");
+        let many: Vec<(&str, &str)> = (0..7).map(|_| ("a", "a~1")).collect();
+        let said = reachable_again(&[1, 2, 4], 1, &many);
+        assert!(said.starts_with("nodes 1, 2 and 4 can be reached again; 1 message from the split follows; 7 names"));
+        assert!(said.ends_with("a is a~1 now and 2 more"), "{said}");
+        assert_eq!(late_mark(((31 * 24 + 12) * 60 + 3) * 60_000), "12:03, from the split");
+    }
 }

@@ -121,6 +121,14 @@ impl Replica {
         self.damage.stretches()
     }
 
+    /// Whether the peer of a link holds the same of an origin as this node, by the running hash at the height of both.
+    #[must_use]
+    pub fn agrees(&self, link: LinkId, origin: Origin) -> bool {
+        let height = self.log.height(origin);
+        let mine = self.log.chain(origin).filter(|chain| chain.is_known()).map(|chain| (height, chain.hash()));
+        mine.is_some() && self.sources.peer_hash(link, origin) == mine
+    }
+
     /// Where another node holds other entries, and which node.
     pub fn diverging(&self) -> impl Iterator<Item = (u16, Stretch)> + '_ {
         self.diverging.iter().map(|((_, node), stretch)| (*node, *stretch))

@@ -21,6 +21,8 @@ struct Peer {
     held: BTreeMap<Origin, (u64, u64)>,
     /// Before which nothing is kept any more, where that is not 1, and the running hash there.
     floors: BTreeMap<Origin, (u64, Hash)>,
+    /// The running hash that was last said, and up to which entry it goes.
+    hashes: BTreeMap<Origin, (u64, Hash)>,
 }
 
 /// What each linked peer holds, and on which link each origin is asked for.
@@ -32,7 +34,8 @@ pub struct Sources {
 
 impl Sources {
     pub fn link_up(&mut self, link: LinkId, origin: Origin, held: &[Held]) {
-        self.peers.insert(link, Peer { origin, held: BTreeMap::new(), floors: BTreeMap::new() });
+        let peer = Peer { origin, held: BTreeMap::new(), floors: BTreeMap::new(), hashes: BTreeMap::new() };
+        self.peers.insert(link, peer);
         self.peer_holds(link, held);
     }
 
@@ -44,6 +47,7 @@ impl Sources {
     pub fn peer_holds(&mut self, link: LinkId, held: &[Held]) {
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.held.extend(held.iter().map(|held| (held.origin, (held.first, held.height))));
+            peer.hashes.extend(held.iter().map(|held| (held.origin, (held.hashed_to, held.hash))));
             let floors = held.iter().filter(|held| held.floor > 1);
             peer.floors.extend(floors.map(|held| (held.origin, (held.floor, held.floor_hash))));
         }
@@ -59,6 +63,12 @@ impl Sources {
     #[must_use]
     pub fn peer_first(&self, link: LinkId, origin: Origin) -> u64 {
         self.peers.get(&link).and_then(|peer| peer.held.get(&origin)).map_or(1, |(first, _)| *first)
+    }
+
+    /// The running hash of an origin that the peer of a link said last, and up to which entry it goes.
+    #[must_use]
+    pub fn peer_hash(&self, link: LinkId, origin: Origin) -> Option<(u64, Hash)> {
+        self.peers.get(&link)?.hashes.get(&origin).copied()
     }
 
     /// The highest floor that a linked peer has of each origin, with the running hash before it.

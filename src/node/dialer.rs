@@ -111,7 +111,11 @@ impl<W: World> Dialer<W> {
                     continue;
                 }
             }
-            sleep(pauses.next().unwrap_or(MAX_PAUSE)).await;
+            tokio::select! {
+                () = sleep(pauses.next().unwrap_or(MAX_PAUSE)) => {}
+                // Where one node can be reached again others perhaps can too: a cut seldom takes only one away.
+                () = self.context.linked.gained_one() => sleep(MIN_PAUSE).await,
+            }
         }
     }
 

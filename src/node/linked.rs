@@ -1,6 +1,9 @@
 //! Which nodes are linked at this moment, for the dialler.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
@@ -21,6 +24,14 @@ impl LinkedNodes {
     #[must_use]
     pub fn contains(&self, node: u16) -> bool {
         self.0.borrow().contains_key(&node)
+    }
+
+    /// Waits until a node is linked that is not now.
+    pub async fn gained_one(&self) {
+        let before: BTreeSet<u16> = self.0.borrow().keys().copied().collect();
+        let is_gained = |linked: &BTreeMap<u16, usize>| linked.keys().any(|node| !before.contains(node));
+        // The sender lives as long as this.
+        let _ = self.0.subscribe().wait_for(is_gained).await;
     }
 
     /// Waits until one of these nodes is not linked any more.

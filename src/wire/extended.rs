@@ -4,6 +4,7 @@
 //! as their body.
 
 pub use super::proto::{
+    awaited,
     generated::{
         Claimed, Command, Delivery, Height, MessageId, NodeState, NodesChanged, Notice, Origin, PeopleChanged,
         PersonAt, Receipt, Register, RegisterRefused, Registered, Registration, Renamed, Resume, RoomState,

@@ -85,10 +85,20 @@ pub fn printable(text: &[u8]) -> Cow<'_, str> {
 
 /// Appends a message: `bob: hello`, or `bob to *: hello`.
 pub fn encode_message(out: &mut Vec<u8>, sender: &str, to: Option<&str>, text: &[u8]) {
+    encode_marked_message(out, sender, to, None, text);
+}
+
+/// The same with a mark, if there is one: `bob to * [mark]: hello`.
+pub fn encode_marked_message(out: &mut Vec<u8>, sender: &str, to: Option<&str>, mark: Option<&str>, text: &[u8]) {
     out.extend_from_slice(sender.as_bytes());
     if let Some(to) = to {
         out.extend_from_slice(b" to ");
         out.extend_from_slice(to.as_bytes());
+    }
+    if let Some(mark) = mark {
+        out.extend_from_slice(b" [");
+        out.extend_from_slice(mark.as_bytes());
+        out.push(b']');
     }
     out.extend_from_slice(b": ");
     out.extend_from_slice(printable(text).as_bytes());

@@ -2,10 +2,14 @@
 
 use bytes::Bytes;
 
+use super::extended::Receipt;
 use crate::{
     chat::{Person, Registration},
     clique::{Heights, Held, Member, Origin, Stretch},
 };
+
+/// People that a receipt names; the rest is counted.
+pub const MAX_RECIPIENT_NAMES: usize = 16;
 
 /// Version of the peer protocol. Nodes of different versions do not link.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -30,6 +34,7 @@ pub enum PeerFrame {
     Presence {
         joined: Vec<Person>,
         left: Vec<Registration>,
+        quit: Vec<Registration>,
     },
     Reserve {
         ballot: u64,
@@ -53,6 +58,15 @@ pub enum PeerFrame {
     Goodbye,
     Refusal(String),
     Report(Box<NodeReport>),
+    Unsettled {
+        client: u64,
+        registration: Registration,
+        awaited: Vec<Awaited>,
+    },
+    Receipts {
+        client: u64,
+        receipts: Vec<Receipt>,
+    },
 }
 
 /// Who a node is and what it has.
@@ -87,8 +101,16 @@ pub struct Mail {
     pub received: Heights,
 }
 
-/// What became of an entry.
+/// A message whose receipts are awaited by a client that has connected again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    pub number: u64,
+    /// The client's own number for it.
+    pub reference: u64,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub origin: Origin,
     pub number: u64,
@@ -96,6 +118,8 @@ pub struct Outcome {
     pub delivered: u32,
     /// The addressee had left.
     pub gone: bool,
+    /// Names of those people, `MAX_RECIPIENT_NAMES` at most.
+    pub names: Vec<String>,
 }
 
 /// What a node says of itself, so that any node can be asked about all of them.
@@ -115,6 +139,20 @@ pub struct NodeReport {
     pub diverging: u32,
 }
 
+impl Outcome {
+    /// It was written to this person's connection.
+    #[must_use]
+    pub fn delivered(origin: Origin, number: u64, name: String) -> Self {
+        Self { origin, number, delivered: 1, gone: false, names: vec![name] }
+    }
+
+    /// The addressee had left.
+    #[must_use]
+    pub fn gone(origin: Origin, number: u64) -> Self {
+        Self { origin, number, delivered: 0, gone: true, names: Vec::new() }
+    }
+}
+
 impl PeerFrame {
     /// About how much memory and wire it takes, in bytes.
     #[must_use]
@@ -124,8 +162,16 @@ impl PeerFrame {
         match self {
             Self::Entries(entries) | Self::Range(entries) => SMALL + entries.bytes.len(),
             Self::Hello(hello) => SMALL + hello.people.len() * PERSON + hello.held.len() * SMALL,
-            Self::Presence { joined, left } => SMALL + joined.len() * PERSON + left.len() * SMALL,
-            Self::Outcomes { outcomes, .. } => SMALL + outcomes.len() * SMALL,
+            Self::Presence { joined, left, quit } => SMALL + joined.len() * PERSON + (left.len() + quit.len()) * SMALL,
+            Self::Outcomes { outcomes, .. } => {
+                let names = outcomes.iter().map(|outcome| outcome.names.len()).sum::<usize>();
+                SMALL + (outcomes.len() + names) * SMALL
+            }
+            Self::Unsettled { awaited, .. } => SMALL + awaited.len() * SMALL,
+            Self::Receipts { receipts, .. } => {
+                let names = receipts.iter().map(|receipt| receipt.recipients_names.len()).sum::<usize>();
+                SMALL + receipts.len() * PERSON + names * SMALL
+            }
             Self::Report(report) => SMALL + report.sees.len() * 2 + report.unwritable.len(),
             _ => SMALL,
         }

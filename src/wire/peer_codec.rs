@@ -101,7 +101,7 @@ pub fn encode(frame: &PeerFrame) -> (Vec<u8>, Bytes) {
 }
 
 fn put_key(out: &mut Vec<u8>, field: u8) {
-    out.push((field << 3) | 2);
+    entry::put_varint(out, (u64::from(field) << 3) | 2);
 }
 
 /// Reads a frame: exactly one of the kinds.

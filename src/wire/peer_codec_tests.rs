@@ -7,7 +7,8 @@ use crate::{
     clique::{Held, Member, Origin},
     wire::{
         entry::ChunkBuilder,
-        peer::{Hello, Mail, NodeReport, Outcome, PROTOCOL_VERSION},
+        extended::Receipt,
+        peer::{Awaited, Hello, Mail, NodeReport, Outcome, PROTOCOL_VERSION},
         proto::generated as pb,
     },
 };
@@ -37,7 +38,10 @@ fn whole(frame: &PeerFrame) -> Bytes {
 fn every_kind_of_frame_is_read_as_it_was_written() {
     let held = vec![Held::new(origin(), 2, 9)];
     let member = Member { node: 1, advertise: "n1:4011".into(), chat_port: 4010 };
-    let outcome = Outcome { origin: origin(), number: 8, delivered: 2, gone: true };
+    let names = vec!["ann".to_owned(), "bob".to_owned()];
+    let outcome = Outcome { origin: origin(), number: 8, delivered: 2, gone: true, names: names.clone() };
+    let receipt = Receipt { reference: 4, nodes_holding: 2, recipients_names: names, ..Receipt::default() };
+    let awaited = Awaited { number: 8, reference: 4 };
     let mail = Mail { registration: person().registration, received: [(origin(), 3)].into_iter().collect() };
     let report = NodeReport {
         clients: 7,
@@ -63,7 +67,11 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
         })),
         PeerFrame::Heartbeat { held, time: 13, outcomes_taken: 5 },
         PeerFrame::Want { origin: origin(), from: 4, stop: true },
-        PeerFrame::Presence { joined: vec![person()], left: vec![Registration { time: 1, node: 2 }] },
+        PeerFrame::Presence {
+            joined: vec![person()],
+            left: vec![Registration { time: 1, node: 2 }],
+            quit: vec![Registration { time: 1, node: 2 }],
+        },
         PeerFrame::Reserve { ballot: 4, person: person() },
         PeerFrame::Vote { ballot: 4, granted: true, former: None, mail: None },
         PeerFrame::Vote { ballot: 4, granted: true, former: Some(Box::new(person())), mail: Some(Box::new(mail)) },
@@ -72,6 +80,8 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
         PeerFrame::Goodbye,
         PeerFrame::Refusal("no".into()),
         PeerFrame::Report(Box::new(report)),
+        PeerFrame::Unsettled { client: 5, registration: person().registration, awaited: vec![awaited] },
+        PeerFrame::Receipts { client: 5, receipts: vec![receipt] },
     ];
     for frame in frames {
         assert_eq!(decode(whole(&frame)), Ok(frame));

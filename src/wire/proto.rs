@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::{
     WireError,
-    peer::{Entries, Hello, Mail, NodeReport, Outcome, PeerFrame},
+    peer::{Awaited, Entries, Hello, Mail, NodeReport, Outcome, PeerFrame},
 };
 use crate::{
     chat::{
@@ -178,6 +178,7 @@ impl From<Outcome> for pb::Outcome {
             number: outcome.number,
             delivered: outcome.delivered,
             gone: outcome.gone,
+            names: outcome.names,
         }
     }
 }
@@ -190,6 +191,7 @@ impl TryFrom<pb::Outcome> for Outcome {
             number: outcome.number,
             delivered: outcome.delivered,
             gone: outcome.gone,
+            names: outcome.names,
         })
     }
 }
@@ -296,8 +298,8 @@ impl TryFrom<pb::Height> for EntryId {
     }
 }
 
-fn all_into<T: Copy + Into<U>, U>(items: &[T]) -> Vec<U> {
-    items.iter().map(|item| (*item).into()).collect()
+fn all_into<T: Clone + Into<U>, U>(items: &[T]) -> Vec<U> {
+    items.iter().map(|item| item.clone().into()).collect()
 }
 
 fn try_all<T: TryInto<U, Error = WireError>, U>(items: Vec<T>) -> Result<Vec<U>, WireError> {
@@ -333,9 +335,9 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         PeerFrame::Want { origin, from, stop } => {
             (6, pb::Want { origin: Some((*origin).into()), from: *from, stop: *stop }.encode_to_vec())
         }
-        PeerFrame::Presence { joined, left } => {
+        PeerFrame::Presence { joined, left, quit } => {
             let joined = joined.iter().map(Into::into).collect();
-            (7, pb::Presence { joined, left: all_into(left) }.encode_to_vec())
+            (7, pb::Presence { joined, left: all_into(left), quit: all_into(quit) }.encode_to_vec())
         }
         PeerFrame::Reserve { ballot, person } => {
             (8, pb::Reserve { ballot: *ballot, person: Some(person.into()) }.encode_to_vec())
@@ -361,6 +363,14 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         PeerFrame::Goodbye => (12, pb::Goodbye {}.encode_to_vec()),
         PeerFrame::Refusal(reason) => (13, pb::Refusal { reason: reason.clone() }.encode_to_vec()),
         PeerFrame::Report(report) => (14, pb::NodeReport::from(&**report).encode_to_vec()),
+        PeerFrame::Unsettled { client, registration, awaited } => {
+            let (registration, awaited) = (Some((*registration).into()), all_into(awaited));
+            (15, pb::PeerUnsettled { client: *client, registration, awaited }.encode_to_vec())
+        }
+        PeerFrame::Receipts { client, receipts } => {
+            let receipts = receipts.iter().map(prost::Message::encode_to_vec).collect();
+            (18, pb::Receipts { client: *client, receipts }.encode_to_vec())
+        }
     }
 }
 
@@ -384,7 +394,8 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
         }
         7 => {
             let presence = decode::<pb::Presence>(bytes)?;
-            PeerFrame::Presence { joined: try_all(presence.joined)?, left: try_all(presence.left)? }
+            let (joined, left) = (try_all(presence.joined)?, try_all(presence.left)?);
+            PeerFrame::Presence { joined, left, quit: try_all(presence.quit)? }
         }
         8 => {
             let reserve = decode::<pb::Reserve>(bytes)?;
@@ -414,6 +425,19 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
         12 => PeerFrame::Goodbye,
         13 => PeerFrame::Refusal(decode::<pb::Refusal>(bytes)?.reason),
         14 => PeerFrame::Report(Box::new(decode::<pb::NodeReport>(bytes)?.try_into()?)),
+        15 => {
+            let unsettled = decode::<pb::PeerUnsettled>(bytes)?;
+            PeerFrame::Unsettled {
+                client: unsettled.client,
+                registration: required(unsettled.registration)?.try_into()?,
+                awaited: unsettled.awaited.into_iter().map(Into::into).collect(),
+            }
+        }
+        18 => {
+            let receipts = decode::<pb::Receipts>(bytes)?;
+            let read = receipts.receipts.iter().map(|receipt| decode_body(receipt));
+            PeerFrame::Receipts { client: receipts.client, receipts: read.collect::<Result<_, _>>()? }
+        }
         _ => return Err(WireError::Malformed("frame from a peer: unknown kind")),
     })
 }
@@ -428,6 +452,18 @@ impl TryFrom<pb::Mail> for Mail {
     type Error = WireError;
     fn try_from(mail: pb::Mail) -> Result<Self, WireError> {
         Ok(Self { registration: required(mail.registration)?.try_into()?, received: heights_from_proto(mail.received) })
+    }
+}
+
+impl From<Awaited> for pb::Awaited {
+    fn from(awaited: Awaited) -> Self {
+        Self { number: awaited.number, reference: awaited.reference }
+    }
+}
+
+impl From<pb::Awaited> for Awaited {
+    fn from(awaited: pb::Awaited) -> Self {
+        Self { number: awaited.number, reference: awaited.reference }
     }
 }
 
@@ -470,4 +506,11 @@ pub fn heights_to_proto(heights: &Heights) -> Vec<pb::Height> {
 #[must_use]
 pub fn heights_from_proto(heights: Vec<pb::Height>) -> Heights {
     heights.into_iter().filter_map(|height| Some((height.origin?.try_into().ok()?, height.height))).collect()
+}
+
+/// A message of which a resuming client still wants to hear; `None` if it cannot be read.
+#[must_use]
+pub fn awaited(unsettled: pb::Unsettled) -> Option<(Origin, Awaited)> {
+    let id = unsettled.id?;
+    Some((id.origin?.try_into().ok()?, Awaited { number: id.number, reference: unsettled.reference }))
 }

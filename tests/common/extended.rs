@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use clique::wire::{
-    extended::{Command, Delivery, FromClient, FromNode, Height, Receipt, Register, Registered, Resume, Send, State},
+    extended::{
+        Command, Delivery, FromClient, FromNode, Height, Receipt, Register, Registered, Resume, Send, State, Unsettled,
+    },
     frames,
 };
 
@@ -27,6 +29,13 @@ impl Extended {
     /// Connected again: goes on from these heights, and from what was sent.
     pub fn resumed(address: SocketAddr, name: &str, heights: Vec<Height>, sent: Vec<Height>) -> Self {
         Self::register(address, name, Some(Resume { heights, sent, ..Resume::default() }))
+    }
+
+    /// Connected again after this: goes on from these heights, and still wants to hear of these messages.
+    pub fn awaiting(address: SocketAddr, name: &str, heights: Vec<Height>, receipts: &[Receipt]) -> Self {
+        let awaited = receipts.iter().map(|receipt| Unsettled { reference: receipt.reference, id: receipt.id });
+        let unsettled = awaited.collect();
+        Self::register(address, name, Some(Resume { heights, unsettled, ..Resume::default() }))
     }
 
     fn register(address: SocketAddr, name: &str, resume: Option<Resume>) -> Self {

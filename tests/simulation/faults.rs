@@ -46,8 +46,8 @@ impl Faults {
             PeerFrame::Vote { ballot, former, mail, .. } if self.is(Fault::GiveNamesTwice) => {
                 Some(PeerFrame::Vote { ballot, granted: true, former, mail })
             }
-            PeerFrame::Presence { left, .. } if self.is(Fault::GiveNamesTwice) && from < to => {
-                Some(PeerFrame::Presence { joined: Vec::new(), left })
+            PeerFrame::Presence { left, quit, .. } if self.is(Fault::GiveNamesTwice) && from < to => {
+                Some(PeerFrame::Presence { joined: Vec::new(), left, quit })
             }
             frame => Some(frame),
         }

@@ -333,6 +333,7 @@ impl World {
             Dialect::Lines => FromClient::Command(Command::Quit),
             _ => FromClient::Goodbye,
         };
+        self.people[person].ends_session();
         self.client_input(connection, input);
     }
 

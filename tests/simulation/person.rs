@@ -106,6 +106,12 @@ impl Person {
         }
     }
 
+    /// After a goodbye nobody resumes: the next connection begins with a new key.
+    pub fn ends_session(&mut self) {
+        self.key_hash[31] = self.key_hash[31].wrapping_add(1);
+        (self.received, self.sent) = (None, Heights::default());
+    }
+
     /// What the person says to be given the name.
     pub fn registering(&self, now_us: u64) -> FromClient {
         let name = Bytes::from(self.name.clone());
@@ -123,6 +129,7 @@ impl Person {
                     received: received.clone(),
                     sent: self.sent.iter().collect(),
                     registration: None,
+                    unsettled: Vec::new(),
                 });
                 FromClient::Register(Registering {
                     name,

@@ -120,15 +120,21 @@ impl Directory {
         }
     }
 
-    fn forget_departed(&mut self) {
-        let oldest = self.departed_order.pop_front();
-        let Some(forgotten) = oldest.filter(|oldest| self.departed.remove(oldest).is_some()) else {
+    /// Somebody who has left does not come back: their clients cannot resume any more.
+    pub fn forget(&mut self, registration: Registration) {
+        if self.departed.remove(&registration).is_none() {
             return;
-        };
-        for key in self.keys.remove(&forgotten).unwrap_or_default() {
-            if self.sessions.get(&key) == Some(&forgotten) {
+        }
+        for key in self.keys.remove(&registration).unwrap_or_default() {
+            if self.sessions.get(&key) == Some(&registration) {
                 self.sessions.remove(&key);
             }
+        }
+    }
+
+    fn forget_departed(&mut self) {
+        if let Some(oldest) = self.departed_order.pop_front() {
+            self.forget(oldest);
         }
     }
 

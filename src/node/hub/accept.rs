@@ -57,6 +57,7 @@ pub(super) struct Accepting {
 #[derive(Debug)]
 pub(super) struct Accepted {
     client: ClientId,
+    sender: Registration,
     pub(super) number: u64,
     reference: u64,
     is_direct: bool,
@@ -206,6 +207,7 @@ impl Hub {
         if wants_receipt {
             self.accepting.receipts.push(Accepted {
                 client,
+                sender: sender_registration,
                 number,
                 reference: submission.reference,
                 is_direct: to.person().is_some(),
@@ -226,16 +228,16 @@ impl Hub {
         let Some((first, builder)) = builder.filter(|(_, builder)| !builder.is_empty()) else { return };
         let Some(run) = self.replica.append(builder.finish(first)) else { return };
         self.unacknowledged.extend(receipts);
-        self.acknowledge(ports);
+        self.acknowledge(now, ports);
         self.deliver(&run, now, ports);
     }
 
     /// Tells the senders of what is on the disk that it is, and where else.
-    pub(super) fn acknowledge(&mut self, ports: &mut impl Ports) {
+    pub(super) fn acknowledge(&mut self, now: Now, ports: &mut impl Ports) {
         let synced = self.replica.log().synced(self.settings.origin);
         let mut numbers = None;
         while let Some(accepted) = self.unacknowledged.pop_front_if(|accepted| accepted.number <= synced) {
-            self.send_accepted(&accepted, ports);
+            self.send_accepted(&accepted, now, ports);
             let first = numbers.map_or(accepted.number, |(first, _)| first);
             numbers = Some((first, accepted.number));
         }
@@ -245,7 +247,7 @@ impl Hub {
         }
     }
 
-    fn send_accepted(&mut self, accepted: &Accepted, ports: &mut impl Ports) {
+    fn send_accepted(&mut self, accepted: &Accepted, now: Now, ports: &mut impl Ports) {
         let receipt = extended::Receipt {
             reference: accepted.reference,
             state: if accepted.kept.is_some() { State::Kept } else { State::Accepted }.into(),
@@ -256,10 +258,8 @@ impl Hub {
             trace_id: accepted.trace_id.map(|id| TraceId(id).to_string()).unwrap_or_default(),
             ..extended::Receipt::default()
         };
-        let mut out = Vec::new();
-        FromNode::Receipt(receipt.clone()).encode(&mut out);
-        ports.to_client(accepted.client, &out, None);
-        let pending = Pending::new(accepted.client, accepted.is_direct, receipt);
+        Self::send_receipt(accepted.client, receipt.clone(), ports);
+        let pending = Pending::new(accepted.client, accepted.sender, accepted.is_direct, receipt, now);
         self.receipts.insert(accepted.number, pending);
     }
 

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     chat::{Command, Name, Passphrase, Registration, directory::KeyHash},
     clique::{Heights, Origin},
-    wire::{Dialect, frames, peer::Outcome},
+    wire::{
+        Dialect, frames,
+        peer::{Awaited, Outcome},
+    },
 };
 
 /// Inputs put aside for a client while its name is asked for; beyond it the connection is given up.
@@ -85,6 +88,8 @@ pub struct Resume {
     pub registration: Option<Registration>,
     /// What it has sent.
     pub sent: Vec<(Origin, u64)>,
+    /// Of what it has sent, that whose receipts it still waits for.
+    pub unsettled: Vec<(Origin, Awaited)>,
 }
 
 /// A message as it came from its sender.
@@ -135,6 +140,8 @@ pub(super) struct Client {
     pub(super) past: Past,
     /// Messages dropped from the log before this client had them, not yet told.
     pub(super) missed: u64,
+    /// It has said goodbye, and does not come back.
+    has_quit: bool,
     /// What came while the name was being asked for.
     deferred: VecDeque<FromClient>,
     /// The addressee of the last message, as long as nobody came or went.
@@ -160,6 +167,7 @@ impl Client {
             cursor: Cursor::Live,
             past: Past::default(),
             missed: 0,
+            has_quit: false,
             deferred: VecDeque::new(),
             last_target: None,
             shelf: None,
@@ -204,6 +212,7 @@ impl Hub {
                 let mut out = Vec::new();
                 frames::encode_empty(&mut out, frames::kind::GOODBYE_ANSWER);
                 ports.to_client(client, &out, None);
+                self.quits(client);
                 ports.close_client(client);
             }
             FromClient::HalfClosed => {
@@ -226,13 +235,14 @@ impl Hub {
                 }
             }
             FromClient::Written(marks) => {
+                let name =
+                    self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
                 for mark in marks {
-                    let (origin, number) = (mark.origin, mark.number);
                     if mark.is_mail {
-                        self.note_read(mark.recipient, entry_id(origin, number), now);
+                        self.note_read(mark.recipient, entry_id(mark.origin, mark.number), now);
                     }
                     if mark.wants_receipt {
-                        self.report(Outcome { origin, number, delivered: 1, gone: false });
+                        self.report(Outcome::delivered(mark.origin, mark.number, name.clone()));
                     }
                 }
             }
@@ -315,8 +325,17 @@ impl Hub {
         }
     }
 
+    /// A client leaves for good; those that are told to go on elsewhere say goodbye too.
+    pub(super) fn quits(&mut self, client: ClientId) {
+        let is_stopping = self.is_stopping;
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.has_quit = !is_stopping;
+        }
+    }
+
     fn closed(&mut self, client: ClientId, unwritten: &[Mark], now: Now, ports: &mut impl Ports) {
         self.replaying.remove(&client);
+        self.unfollow(client);
         self.rereading.remove(&client);
         self.going_through.remove(&client);
         let Some(state) = self.clients.remove(&client) else { return };
@@ -345,7 +364,7 @@ impl Hub {
             let is_elsewhere = self.directory.person(mark.recipient).is_some();
             if !is_elsewhere && !self.directory.may_resume(mark.recipient) {
                 let (origin, number) = (mark.origin, mark.number);
-                self.report(Outcome { origin, number, delivered: 0, gone: true });
+                self.report(Outcome::gone(origin, number));
             }
         }
     }
@@ -361,12 +380,16 @@ impl Hub {
         let changes = self.directory.left(self.node(), registration);
         self.broadcast_presence(Vec::new(), vec![registration]);
         self.people_changed(changes, ports);
+        if state.has_quit {
+            self.directory.forget(registration);
+            self.broadcast_quit(registration);
+        }
         if is_owner {
             // What is theirs waits.
             return;
         }
         // An extended client may resume, and then gets the rest.
-        if state.dialect != Dialect::Extended {
+        if state.dialect != Dialect::Extended || state.has_quit {
             self.note_ended(registration);
             match &state.cursor {
                 Cursor::Live => {}

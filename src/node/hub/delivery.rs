@@ -135,7 +135,9 @@ impl Hub {
             match view.body {
                 Body::Message(message) => {
                     self.ledger.take_message(entry_id(origin, place.1), view.time, &message);
-                    self.deliver_message(place, Rendered::new(origin, place.1, view.time, message), now, ports);
+                    let is_late = self.splits.is_late(origin, place.1);
+                    let rendered = Rendered::new(origin, place.1, view.time, message).late(is_late);
+                    self.deliver_message(place, rendered, now, ports);
                 }
                 Body::Change(change) => self.apply_change((origin, place.1), view.time, &change, ports),
                 Body::Unknown => {}
@@ -231,7 +233,7 @@ impl Hub {
     /// If the addressee was on this node and has left for good, the sender is told.
     fn note_gone(&mut self, origin: Origin, number: u64, to: Registration) {
         if self.ended.contains(&to) {
-            self.report(Outcome { origin, number, delivered: 0, gone: true });
+            self.report(Outcome::gone(origin, number));
         }
     }
 
@@ -306,7 +308,7 @@ impl Hub {
             .map(|(origin, number, ..)| (origin, number))
             .collect();
         for (origin, number) in left_behind {
-            self.report(Outcome { origin, number, delivered: 0, gone: true });
+            self.report(Outcome::gone(origin, number));
         }
     }
 
@@ -402,7 +404,8 @@ impl Hub {
         if to.is_replay && std::mem::take(&mut to.past.is_unannounced) && dialect != Dialect::Extended {
             self.tell(to.client, &notice::replaying(), ports);
         }
-        let mut rendered = Rendered::new(origin, number, time, message);
+        let is_late = self.splits.is_late(origin, number);
+        let mut rendered = Rendered::new(origin, number, time, message).late(is_late);
         let mark = rendered.mark(to.registration, now, Some(unix_ms(time)));
         ports.to_client(to.client, rendered.for_dialect(dialect, to.is_replay), mark);
     }

@@ -58,13 +58,13 @@ impl Hub {
         let Some(state) = self.links.get_mut(&link) else { return };
         // In this order somebody who left and came back under one registration is there in the end; one who came and
         // left within a turn must not stay.
-        let left = std::mem::take(&mut state.left);
+        let (left, quit) = (std::mem::take(&mut state.left), std::mem::take(&mut state.quit));
         let joined: Vec<Person> = std::mem::take(&mut state.joined)
             .into_iter()
             .filter(|person| self.directory.is_said_by(person.node, person.registration))
             .collect();
-        if !joined.is_empty() || !left.is_empty() {
-            ports.to_link(link, PeerFrame::Presence { joined, left });
+        if !joined.is_empty() || !left.is_empty() || !quit.is_empty() {
+            ports.to_link(link, PeerFrame::Presence { joined, left, quit });
         }
         if let Some((batch, outcomes)) = self.owed_outcomes.get_mut(&state.node).and_then(Owed::next_batch) {
             ports.to_link(link, PeerFrame::Outcomes { batch, outcomes });

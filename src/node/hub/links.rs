@@ -44,6 +44,7 @@ pub(super) struct Link {
     pub(super) unacknowledged: u64,
     pub(super) joined: Vec<Person>,
     pub(super) left: Vec<Registration>,
+    pub(super) quit: Vec<Registration>,
     /// What the peer last said of itself.
     pub(super) report: Option<NodeReport>,
     /// Whether the peer has what this node says of itself.
@@ -136,6 +137,7 @@ impl Hub {
                 unacknowledged: 0,
                 joined: Vec::new(),
                 left: Vec::new(),
+                quit: self.quit.iter().copied().collect(),
                 report: None,
                 is_reported_to: false,
                 said_goodbye: false,
@@ -158,6 +160,7 @@ impl Hub {
         for (batch, outcomes) in self.owed_outcomes.entry(node).or_default().unconfirmed(origin) {
             ports.to_link(link, PeerFrame::Outcomes { batch, outcomes });
         }
+        self.ask_unsettled(link, origin, ports);
         let asks = self.replica.link_up(link, origin, &[]);
         Self::send_asks(asks, ports);
         self.learn(&hello.members, ports);
@@ -183,7 +186,8 @@ impl Hub {
         }
         let lost = self.lost.remove(&node);
         if lost.is_some_and(|lost| lost.is_announced) {
-            self.tell_everyone(&notice::reachable_again(node), ports);
+            self.came_back(node, link, &hello.held);
+            people.iter().for_each(|person| self.note_renamed_there(person));
         }
         let changes = self.directory.node_up(node, people);
         self.people_changed(changes, ports);
@@ -216,7 +220,8 @@ impl Hub {
         // One that came and went before it said anything has been lost all the time.
         if self.directory.is_reachable(node) || !self.lost.contains_key(&node) {
             let since_ms = now.monotonic_ms;
-            self.lost.insert(node, Lost { since_ms, said_goodbye, is_announced: false, heights });
+            let lost = Lost { since_ms, said_goodbye, is_announced: false, is_bridged: false, heights };
+            self.lost.insert(node, lost);
         }
         let (changes, settled) = self.directory.node_down(node, said_goodbye);
         self.people_changed(changes, ports);
@@ -254,14 +259,16 @@ impl Hub {
             }
             PeerFrame::WantRange(wanted) => self.range_wanted(link, wanted, ports),
             PeerFrame::Range(entries) => self.range_came(link, entries, now, ports),
-            PeerFrame::Presence { joined, left } => {
+            PeerFrame::Presence { joined, left, quit } => {
                 for registration in left {
                     let changes = self.directory.left(node, registration);
                     self.people_changed(changes, ports);
                 }
+                quit.into_iter().for_each(|registration| self.directory.forget(registration));
                 for person in joined {
                     self.replica.clock().see(person.attached);
                     self.is_back(&person);
+                    self.note_renamed_there(&person);
                     let changes = self.directory.joined(Person { node, ..person });
                     self.people_changed(changes, ports);
                 }
@@ -295,6 +302,10 @@ impl Hub {
                 }
             }
             PeerFrame::Hello(hello) => self.peer_state(link, *hello, ports),
+            PeerFrame::Unsettled { client, registration, awaited } => {
+                self.asked_for_unsettled(origin, (client, registration), awaited, ports);
+            }
+            PeerFrame::Receipts { client, receipts } => self.receipts_for(client, receipts, ports),
             PeerFrame::Report(report) => self.peer_reports(link, *report),
             PeerFrame::Refusal(reason) => ports.close_link(link, &reason),
             PeerFrame::Challenge(_) | PeerFrame::Proof(_) => {
@@ -327,6 +338,7 @@ impl Hub {
         if let Received::AfterHole { lost } = received {
             self.tell_everyone(&notice::lost_in_cut(origin.node, lost), ports);
         }
+        self.note_late(origin, &chunk.from(height + 1));
         if sent_unix_us != 0 {
             self.trace_crossing(link, origin, &chunk.from(height + 1), sent_unix_us, now, ports);
         }
@@ -379,25 +391,5 @@ impl Hub {
             link.joined.extend(joined.iter().cloned());
             link.left.extend(left.iter().copied());
         }
-    }
-
-    /// Tells people, once, which nodes cannot be reached; not of a link that is back at once.
-    pub(super) fn announce_lost(&mut self, now: Now, ports: &mut impl Ports) {
-        let after_ms = self.settings.timing.announce_after_ms;
-        let mut nodes = Vec::new();
-        for (node, lost) in &mut self.lost {
-            if !lost.is_announced && !lost.said_goodbye && now.monotonic_ms >= lost.since_ms + after_ms {
-                lost.is_announced = true;
-                nodes.push(*node);
-            }
-        }
-        if !nodes.is_empty() {
-            self.tell_everyone(&notice::unreachable(&nodes), ports);
-        }
-    }
-
-    /// Since when a node has not been reachable, in monotonic milliseconds.
-    pub(super) fn lost_since_ms(&self, node: u16) -> Option<u64> {
-        self.lost.get(&node).map(|lost| lost.since_ms)
     }
 }

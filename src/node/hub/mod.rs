@@ -17,6 +17,7 @@ mod claims;
 mod clients;
 mod delivery;
 mod feeding;
+mod following;
 mod history;
 mod links;
 mod mailboxes;
@@ -31,6 +32,7 @@ mod repair;
 mod reports;
 mod retention;
 mod rooms;
+mod splits;
 mod storage;
 mod storing;
 mod voice;
@@ -47,11 +49,13 @@ use self::{
     accept::{Accepted, Accepting},
     clients::Client,
     delivery::Cursor,
+    following::Following,
     links::Link,
     outcomes::{Outcomes, Owed},
     overview::Reported,
     reading::Reads,
     receipts::Receipts,
+    splits::Splits,
 };
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
@@ -139,6 +143,8 @@ struct Lost {
     since_ms: u64,
     said_goodbye: bool,
     is_announced: bool,
+    /// What it said meanwhile has come through others.
+    is_bridged: bool,
     /// What it was known to hold.
     heights: Heights,
 }
@@ -170,6 +176,8 @@ pub struct Hub {
     /// Stays that ended on this node for good. Not told by their time: that of a former life of this node can be later
     /// than its present clock, and what a former life delivered is not known any more.
     ended: BTreeSet<Registration>,
+    /// Of these the latest whose clients could have resumed and said goodbye instead: nodes that come later are told.
+    quit: VecDeque<Registration>,
     /// Which client waits for which ballot.
     asking: BTreeMap<u64, ClientId>,
     /// Clients that wait for this node to catch up with what they sent elsewhere.
@@ -200,12 +208,14 @@ pub struct Hub {
     /// Taken, appended, and not yet on the disk: their senders are told once they are.
     unacknowledged: VecDeque<Accepted>,
     receipts: Receipts,
+    following: Following,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
     /// Extended clients that have not been told yet who is here.
     newcomers: Vec<ClientId>,
     nodes_changed: bool,
     reported: Reported,
+    splits: Splits,
     has_more_to_apply: bool,
     /// Nobody is let in any more.
     is_stopping: bool,
@@ -230,6 +240,7 @@ impl Hub {
             by_registration: FxHashMap::default(),
             successors: FxHashMap::default(),
             ended: BTreeSet::new(),
+            quit: VecDeque::new(),
             asking: BTreeMap::new(),
             resuming: BTreeSet::new(),
             replaying: BTreeSet::new(),
@@ -247,10 +258,12 @@ impl Hub {
             accepting: Accepting::default(),
             unacknowledged: VecDeque::new(),
             receipts: Receipts::default(),
+            following: Following::new(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
             nodes_changed: false,
             reported: Reported::default(),
+            splits: Splits::default(),
             has_more_to_apply: false,
             is_stopping: false,
             has_said_goodbye: false,
@@ -305,13 +318,17 @@ impl Hub {
         self.commit(now, ports);
         self.repair(now, ports);
         self.write(ports);
-        self.apply(now, ports);
+        self.announce_back(now, ports);
+        if !self.is_gathering() {
+            self.apply(now, ports);
+        }
         self.go_on_resuming(now, ports);
         self.reread(now);
         self.replay(now, ports);
         self.evict(ports);
-        self.acknowledge(ports);
+        self.acknowledge(now, ports);
         self.tell_outcomes(ports);
+        self.tell_steps(now, ports);
         self.tell_people_news(ports);
         self.announce_lost(now, ports);
         self.tell_nodes_news(ports);
@@ -344,7 +361,7 @@ impl Hub {
         let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
         let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty() || !self.rereading.is_empty();
         let waiting = is_waiting.then_some(now.monotonic_ms + 50);
-        links.chain(waiting).chain(self.read_due_ms()).fold(idle, u64::min)
+        links.chain(waiting).chain(self.back_due_ms()).chain(self.read_due_ms()).fold(idle, u64::min)
     }
 
     /// Lets nobody in any more, and tells everybody. Messages are still accepted, so that those who were about to send

@@ -1,15 +1,18 @@
 //! What became of entries, gathered until it is told: one outcome per entry, however many people it went to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-use crate::{clique::Origin, wire::peer::Outcome};
+use crate::{
+    clique::Origin,
+    wire::peer::{MAX_RECIPIENT_NAMES, Outcome},
+};
 
 /// Entries whose outcomes are kept for a node that cannot be reached; beyond it the oldest are forgotten.
 const MAX_ENTRIES: usize = 10_000;
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes(BTreeMap<(Origin, u64), (u32, bool)>);
+pub(super) struct Outcomes(BTreeMap<(Origin, u64), Outcome>);
 
 impl Outcomes {
     pub(super) fn is_empty(&self) -> bool {
@@ -17,19 +20,25 @@ impl Outcomes {
     }
 
     pub(super) fn add(&mut self, outcome: Outcome) {
-        let (delivered, gone) = self.0.entry((outcome.origin, outcome.number)).or_default();
-        *delivered = delivered.saturating_add(outcome.delivered);
-        *gone |= outcome.gone;
+        match self.0.entry((outcome.origin, outcome.number)) {
+            Entry::Vacant(place) => {
+                place.insert(outcome);
+            }
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.delivered = known.delivered.saturating_add(outcome.delivered);
+                known.gone |= outcome.gone;
+                let room = MAX_RECIPIENT_NAMES.saturating_sub(known.names.len());
+                known.names.extend(outcome.names.into_iter().take(room));
+            }
+        }
         if self.0.len() > MAX_ENTRIES {
             self.0.pop_first();
         }
     }
 
     pub(super) fn take(&mut self) -> Vec<Outcome> {
-        std::mem::take(&mut self.0)
-            .into_iter()
-            .map(|((origin, number), (delivered, gone))| Outcome { origin, number, delivered, gone })
-            .collect()
+        std::mem::take(&mut self.0).into_values().collect()
     }
 }
 

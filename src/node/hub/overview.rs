@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Hub, Now, Ports, alarms::alarms, clients::count, reports::chat_address};
 use crate::{
-    clique::{Heights, LinkId, Member, Origin, members::Linked, time},
+    clique::{Chain, Heights, LinkId, Member, Origin, members::Linked, time},
     wire::{
         entry::read_entry,
         peer::{NodeReport, PeerFrame},
@@ -25,7 +25,7 @@ pub struct Overview {
     pub nodes: Vec<NodeOverview>,
     /// Age of the oldest entry that some node lacks.
     pub oldest_lacking_ms: Option<u64>,
-    /// Whether all nodes hold the same.
+    /// Whether all nodes that can be reached hold the same, by their running hashes.
     pub histories: History,
     /// What is wrong, a sentence each.
     pub alarms: Vec<String>,
@@ -238,9 +238,21 @@ impl Hub {
         node.history = match (node.is_reached(), node.lacks) {
             (false, _) => History::Unknown,
             (true, _) if node.diverging > 0 => History::Diverging,
-            (true, 0) => History::Equal,
+            (true, 0) if self.is_agreed(node.node, heights) => History::Equal,
+            (true, 0) => History::Unknown,
             (true, _) => History::Lacking,
         };
+    }
+
+    /// Whether the running hashes of all that a node holds are those of what is held here. Where a part is held nowhere any
+    /// more, and nobody knows its hash, there is nothing to compare.
+    fn is_agreed(&self, node: u16, heights: &Heights) -> bool {
+        let is_comparable = |origin| self.replica.log().chain(origin).is_some_and(Chain::is_known);
+        let mut compared = heights.iter().filter(|(origin, height)| *height > 0 && is_comparable(*origin));
+        match self.members.linked(node) {
+            Some(linked) => compared.all(|(origin, _)| self.replica.agrees(linked.link, origin)),
+            None => node == self.node(),
+        }
     }
 
     /// A peer says something of itself.

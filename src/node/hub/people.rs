@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{ClientId, Hub, Ports, clients::Life, registering::PEOPLE_PER_FRAME};
 use crate::{
     chat::{
-        Name, Person,
+        Name, Person, Registration,
         directory::{Change, Lookup},
         notice,
     },
@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// People who said goodbye and are remembered for nodes that could not be told.
+const MAX_QUIT: usize = 1_000;
+
 impl Hub {
     /// Ends a connection whose person goes on elsewhere.
     pub(super) fn detach(&mut self, client: ClientId, to_node: u16, ports: &mut impl Ports) {
@@ -23,6 +26,15 @@ impl Hub {
         self.replaying.remove(&client);
         self.going_through.remove(&client);
         ports.close_client(client);
+    }
+
+    /// Somebody who has just left does not come back.
+    pub(super) fn broadcast_quit(&mut self, registration: Registration) {
+        self.links.values_mut().for_each(|link| link.quit.push(registration));
+        self.quit.push_back(registration);
+        if self.quit.len() > MAX_QUIT {
+            self.quit.pop_front();
+        }
     }
 
     /// Acts on what changed among the people: renames and moves here, news for extended clients.
@@ -46,6 +58,7 @@ impl Hub {
 
     fn renamed(&mut self, person: &Person, old: &Name, ports: &mut impl Ports) {
         self.broadcast_presence(vec![person.clone()], Vec::new());
+        self.note_renamed(person, old);
         let (from, to) = (old.as_str(), person.name.as_str());
         let text = match self.directory.owner(old.key()) {
             _ if person.is_claimed => notice::renamed_by_claim(from, to),

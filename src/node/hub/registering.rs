@@ -139,7 +139,8 @@ impl Hub {
 
     fn admit(&mut self, client: ClientId, person: Person, registering: Registering, ports: &mut impl Ports) {
         let registration = person.registration;
-        let Registering { resume, passphrase, history, .. } = registering;
+        let Registering { mut resume, passphrase, history, .. } = registering;
+        let unsettled = resume.as_mut().map(|resume| std::mem::take(&mut resume.unsettled)).unwrap_or_default();
         // What was had under another registration is not what this one had.
         let is_same = |resume: &Resume| resume.registration.is_none_or(|former| former == registration);
         let is_resumed = resume.as_ref().is_some_and(is_same) && person.attached != registration.time;
@@ -156,6 +157,7 @@ impl Hub {
         self.broadcast_presence(vec![person.clone()], Vec::new());
         self.people_changed(changes, ports);
         self.welcome(client, &person, is_resumed, ports);
+        self.follow(client, registration, unsettled, ports);
         if passphrase.is_some() && !person.is_claimed {
             self.tell(client, &notice::not_claimed(person.name.as_str()), ports);
         }

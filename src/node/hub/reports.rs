@@ -19,6 +19,7 @@ impl Hub {
             Command::Help => notice::help(),
             Command::Quit => {
                 self.tell(client, &notice::goodbye(), ports);
+                self.quits(client);
                 return ports.close_client(client);
             }
             _ if !is_registered => vec!["choose a name first".to_owned()],

@@ -2,7 +2,7 @@
 
 use super::{ClientId, Hub, Ports, clients::Client};
 use crate::{
-    chat::{Addressee, Message, SERVICE_NAME},
+    chat::{Addressee, Message, SERVICE_NAME, notice},
     clique::{Origin, time},
     wire::{
         Dialect,
@@ -16,19 +16,19 @@ impl Hub {
     /// Says something to one client, in its dialect.
     pub(super) fn tell(&self, client: ClientId, text: &str, ports: &mut impl Ports) {
         if let Some(state) = self.clients.get(&client) {
-            ports.to_client(client, &notice(state, text), None);
+            ports.to_client(client, &said(state, text), None);
         }
     }
 
     /// Says something to everybody who is registered here.
     pub(super) fn tell_everyone(&self, text: &str, ports: &mut impl Ports) {
         for (client, state) in self.clients.iter().filter(|(_, state)| state.registration().is_some()) {
-            ports.to_client(*client, &notice(state, text), None);
+            ports.to_client(*client, &said(state, text), None);
         }
     }
 }
 
-fn notice(client: &Client, text: &str) -> Vec<u8> {
+fn said(client: &Client, text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 64);
     match client.dialect {
         Dialect::Lines => lines::encode_notice(&mut out, text),
@@ -48,6 +48,8 @@ pub(super) struct Rendered<'a> {
     /// Hybrid logical time of acceptance.
     time: u64,
     message: Message<'a>,
+    /// It comes late because a link was cut.
+    is_late: bool,
     frames: Option<Vec<u8>>,
     lines: Option<Vec<u8>>,
     extended: [Option<Vec<u8>>; 2],
@@ -55,7 +57,12 @@ pub(super) struct Rendered<'a> {
 
 impl<'a> Rendered<'a> {
     pub(super) fn new(origin: Origin, number: u64, time: u64, message: Message<'a>) -> Self {
-        Self { origin, number, time, message, frames: None, lines: None, extended: [None, None] }
+        Self { origin, number, time, message, is_late: false, frames: None, lines: None, extended: [None, None] }
+    }
+
+    /// Marked as coming late because a link was cut, if it does.
+    pub(super) fn late(self, is_late: bool) -> Self {
+        Self { is_late, ..self }
     }
 
     /// Which entry it is, and what it says.
@@ -107,12 +114,14 @@ impl<'a> Rendered<'a> {
                     Addressee::Person(..) | Addressee::Owner(..) => None,
                     Addressee::Everyone | Addressee::Room(_) => Some(message.to.as_str()),
                 };
-                lines::encode_message(&mut out, message.sender, to, message.text);
+                let mark = self.is_late.then(|| notice::late_mark(time::unix_ms(time)));
+                lines::encode_marked_message(&mut out, message.sender, to, mark.as_deref(), message.text);
                 out
             }),
             Dialect::Extended => self.extended[usize::from(is_replayed)].get_or_insert_with(|| {
                 let mut out = Vec::new();
-                FromNode::Delivery(delivery(origin, number, time, message, is_replayed)).encode(&mut out);
+                let body = delivery(origin, number, time, message, is_replayed);
+                FromNode::Delivery(extended::Delivery { from_split: self.is_late, ..body }).encode(&mut out);
                 out
             }),
         }

@@ -12,7 +12,7 @@ use crate::{
     },
     wire::{
         Dialect, WireError,
-        extended::{self, heights_from_proto},
+        extended::{self, awaited, heights_from_proto},
         frames::{self, Frame, FrameError, kind},
         lines::{self, LineError, LineReader},
         traceparent::parse_traceparent,
@@ -187,7 +187,9 @@ impl Parser {
         let resume = register.resume.map(|resume| {
             let sent: Heights = heights_from_proto(resume.sent);
             let registration = resume.registration.and_then(|registration| registration.try_into().ok());
-            Resume { received: heights_from_proto(resume.heights), registration, sent: sent.iter().collect() }
+            let unsettled = resume.unsettled.into_iter().filter_map(awaited).collect();
+            let received = heights_from_proto(resume.heights);
+            Resume { received, registration, sent: sent.iter().collect(), unsettled }
         });
         let passphrase = (!register.passphrase.is_empty()).then(|| Passphrase::typed(register.passphrase.as_bytes()));
         let history = usize::try_from(register.history).unwrap_or(HISTORY_MAX).min(HISTORY_MAX);

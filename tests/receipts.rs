@@ -1,0 +1,132 @@
+//! What senders hear of their messages: step by step, and after a reconnect.
+
+mod common;
+
+use clique::wire::{
+    extended::{FromNode, Receipt, State},
+    frames::{self, kind},
+};
+use common::{cliques::Clique, extended::Extended, split::Split};
+
+/// The first news in which a message is on so many nodes.
+fn on_nodes(sender: &mut Extended, reference: u64, nodes: u32) -> Receipt {
+    sender.wait_for(|frame| match frame {
+        FromNode::Receipt(receipt) if receipt.reference == reference && receipt.nodes_holding == nodes => {
+            Some(receipt.clone())
+        }
+        _ => None,
+    })
+}
+
+fn say_goodbye(person: &mut Extended) {
+    let mut goodbye = Vec::new();
+    frames::encode_empty(&mut goodbye, kind::GOODBYE);
+    person.socket.send(&goodbye);
+    person.socket.rest();
+}
+
+#[test]
+fn a_sender_hears_on_how_many_nodes_a_message_is_and_who_has_had_it() {
+    let clique = Clique::of(3);
+    let mut alice = clique.extended(0, "alice");
+    let (mut bob, mut cleo) = (clique.extended(1, "bob"), clique.extended(2, "cleo"));
+    clique.wait_people(3);
+    let to_bob = alice.send("bob", "hello");
+    assert_eq!(alice.receipt(to_bob, State::Accepted).nodes_known, 3);
+    assert_eq!(alice.receipt(to_bob, State::Delivered).recipients_names, ["bob"]);
+    let to_all = alice.send("*", "hello");
+    let mut names = alice.wait_for(|frame| match frame {
+        FromNode::Receipt(receipt) if receipt.reference == to_all && receipt.recipients == 2 => {
+            Some(receipt.recipients_names.clone())
+        }
+        _ => None,
+    });
+    names.sort();
+    assert_eq!(names, ["bob", "cleo"]);
+    // One that does not answer is waited for only so long.
+    clique.pause(2);
+    let kept_back = alice.send("bob", "hello again");
+    assert_eq!(on_nodes(&mut alice, kept_back, 2).nodes_known, 3);
+    clique.resume(2);
+    on_nodes(&mut alice, kept_back, 3);
+    assert_eq!((bob.delivery().text, cleo.delivery().text), (b"hello".to_vec(), b"hello".to_vec()));
+}
+
+#[test]
+fn receipts_follow_their_sender_to_another_node_and_back() {
+    let split = Split::of(3);
+    let mut alice = split.clique.extended(0, "alice");
+    let bob = split.clique.extended(2, "bob");
+    split.clique.wait_people(2);
+    split.hold(&[0, 1], &[2]);
+    split.clique.wait_for(0, 2, 3);
+    split.clique.wait_for(1, 2, 3);
+    let heights = alice.registered.heights.clone();
+    let references: Vec<u64> = (0..3).map(|number| alice.send("bob", number.to_string())).collect();
+    let kept: Vec<Receipt> = references.iter().map(|reference| alice.receipt(*reference, State::Kept)).collect();
+    for reference in &references {
+        on_nodes(&mut alice, *reference, 2);
+    }
+    drop(alice);
+    let mut alice = Extended::awaiting(split.clique.chat(1), "alice", heights.clone(), &kept);
+    assert!(alice.registered.resumed);
+    for reference in &references {
+        assert_eq!(on_nodes(&mut alice, *reference, 2).nodes_known, 3);
+    }
+    drop(alice);
+    let mut alice = Extended::awaiting(split.clique.chat(0), "alice", heights.clone(), &kept);
+    for reference in &references {
+        on_nodes(&mut alice, *reference, 2);
+    }
+    drop(alice);
+    // What happens while nobody listens is told to who comes and asks.
+    split.heal();
+    split.clique.wait_whole();
+    let mut alice = Extended::awaiting(split.clique.chat(1), "alice", heights.clone(), &kept);
+    for reference in &references {
+        let receipt = alice.receipt(*reference, State::Delivered);
+        assert_eq!((receipt.recipients, &receipt.recipients_names[..]), (1, &["bob".to_owned()][..]));
+    }
+    // Settled, and still known.
+    drop(alice);
+    let mut alice = Extended::awaiting(split.clique.chat(2), "alice", heights, &kept);
+    for reference in &references {
+        alice.receipt(*reference, State::Delivered);
+    }
+    drop(bob);
+}
+
+#[test]
+fn where_the_accepting_node_is_gone_another_tells_on_how_many_a_message_is() {
+    let mut clique = Clique::of(3);
+    let mut alice = clique.extended(0, "alice");
+    let _bob = clique.frames(1, "bob");
+    clique.wait_people(2);
+    let heights = alice.registered.heights.clone();
+    let reference = alice.send("*", "hello");
+    let accepted = alice.receipt(reference, State::Accepted);
+    on_nodes(&mut alice, reference, 3);
+    clique.kill(0);
+    clique.wait_for(1, 2, 3);
+    let mut alice = Extended::awaiting(clique.chat(1), "alice", heights, &[accepted]);
+    let receipt = alice.receipt(reference, State::Replicated);
+    assert_eq!((receipt.nodes_holding, receipt.nodes_known), (2, 3));
+}
+
+#[test]
+fn a_message_to_somebody_who_has_left_for_good_is_said_to_be_undelivered() {
+    let split = Split::of(2);
+    let (mut alice, mut bob) = (split.clique.extended(0, "alice"), split.clique.extended(1, "bob"));
+    split.clique.wait_people(2);
+    split.hold(&[0], &[1]);
+    split.clique.wait_for(0, 1, 2);
+    let reference = alice.send("bob", "too late");
+    alice.receipt(reference, State::Kept);
+    say_goodbye(&mut bob);
+    split.heal();
+    let receipt = alice.receipt(reference, State::Undelivered);
+    assert!(receipt.reason.contains("had left before your message arrived"), "{}", receipt.reason);
+    // The key does not bring the stay back.
+    let again = Extended::resumed(split.clique.chat(0), "bob", bob.registered.heights.clone(), Vec::new());
+    assert!(!again.registered.resumed);
+}
