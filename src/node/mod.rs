@@ -51,7 +51,7 @@ use self::{
 };
 pub use self::{
     metrics::Status,
-    settings::{Limits, NodeSettings},
+    settings::{Keep, Limits, NodeSettings},
 };
 use crate::{
     clique::Origin,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::hub::Timing;
+use super::{hub::Timing, store::StoreSettings};
 use crate::clique::Secret;
 
 /// The settings of one node.
@@ -22,12 +22,31 @@ pub struct NodeSettings {
     /// "host:port" where others reach this node's gRPC port.
     pub advertise: String,
     pub secret: Secret,
+    /// The log on disk; `None` to have it in memory only.
+    pub store: Option<StoreSettings>,
+    /// What is kept of the log.
+    pub keep: Keep,
     /// Memory for the log, in bytes.
     pub max_log_bytes: usize,
     /// How long a stop may take, in milliseconds.
     pub drain_ms: u64,
     pub limits: Limits,
     pub timing: Timing,
+}
+
+/// What is kept of the log; the oldest goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// In milliseconds; 0 for ever.
+    pub max_age_ms: u64,
+    /// Of entries, in bytes; 0 for all.
+    pub max_bytes: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { max_age_ms: 30 * 24 * 60 * 60 * 1_000, max_bytes: 1 << 30 }
+    }
 }
 
 /// What clients may take up. Every limit has a defined behaviour where it is reached.
@@ -74,6 +93,8 @@ impl NodeSettings {
             expected_nodes: 1,
             advertise: String::new(),
             secret: Secret::default(),
+            store: None,
+            keep: Keep::default(),
             max_log_bytes: 256 << 20,
             drain_ms: 5_000,
             limits: Limits::default(),
