@@ -17,6 +17,10 @@ pub enum Refusal {
     NoRooms,
     #[error("not sent: this node is stopping; connect to another one")]
     Stopping,
+    #[error("not sent: this node cannot write to its disk ({0}); try again later, or connect to another one")]
+    Unwritable(String),
+    #[error("not sent: the disk of this node does not keep up; try again in a moment, or connect to another one")]
+    DiskBehind,
     #[error("not sent: register under a name first")]
     NotRegistered,
 }

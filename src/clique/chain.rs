@@ -65,7 +65,7 @@ impl Chain {
             let to = last.min(boundary_before(self.height) + SEGMENT_ENTRIES);
             self.open.update(&chunk.slice(self.height + 1, to));
             self.height = to;
-            if to % SEGMENT_ENTRIES == 0 {
+            if to.is_multiple_of(SEGMENT_ENTRIES) {
                 let hash = self.hash();
                 self.boundaries.insert(to, hash);
                 self.open = begin(&hash);
@@ -83,7 +83,7 @@ impl Chain {
     /// The hash at the height.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        if self.height % SEGMENT_ENTRIES == 0
+        if self.height.is_multiple_of(SEGMENT_ENTRIES)
             && let Some(hash) = self.boundaries.get(&self.height)
         {
             return *hash;

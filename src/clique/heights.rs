@@ -30,6 +30,14 @@ impl Heights {
         *known = (*known).max(height);
     }
 
+    /// The same, of one origin only up to before an entry.
+    #[must_use]
+    pub fn before(&self, origin: Origin, number: u64) -> Self {
+        let mut heights = self.clone();
+        heights.0.insert(origin, number.saturating_sub(1));
+        heights
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (Origin, u64)> + '_ {
         self.0.iter().map(|(origin, height)| (*origin, *height))
     }

@@ -65,6 +65,11 @@ impl Sources {
             .flat_map(|peer| peer.held.iter().map(|(origin, (_, height))| (*origin, *height)))
     }
 
+    /// Asks for an origin no longer, until it is planned anew.
+    pub fn forget(&mut self, origin: Origin) {
+        self.asked.remove(&origin);
+    }
+
     /// Whether an origin is asked for on this link.
     #[must_use]
     pub fn is_asked(&self, link: LinkId, origin: Origin) -> bool {

@@ -133,6 +133,7 @@ impl Node {
             chat_port: chat_address.port(),
             expected_nodes: settings.expected_nodes,
             max_log_bytes: settings.max_log_bytes,
+            has_store: false,
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
         });

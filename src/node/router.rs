@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    hub::{ClientId, FromClient, FromLink, Hub, Mark, Now, Ports, TraceStep},
+    hub::{ClientId, FromClient, FromLink, Hub, Mark, Now, Ports, ToStore, TraceStep},
     metrics::{Metrics, Status},
     outbox::{ClientOutbox, LinkOutbox},
     spans::NodeSpans,
@@ -369,6 +369,10 @@ impl Ports for Outputs {
         if let Some(outbox) = self.link(link) {
             outbox.close(reason);
         }
+    }
+
+    fn to_store(&mut self, _: ToStore) {
+        // Without a store the hub has nothing for it.
     }
 
     fn dial(&mut self, member: &Member) {

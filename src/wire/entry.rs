@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::WireError;
 use crate::{
     chat::{Addressee, Message, Registration, Trace},
-    clique::{Chunk, Origin, log::Dependencies},
+    clique::{Chunk, Dependencies, Origin},
 };
 
 /// Wire types of the protobuf encoding.

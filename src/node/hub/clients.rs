@@ -270,6 +270,8 @@ impl Hub {
 
     fn closed(&mut self, client: ClientId, unwritten: &[Mark], ports: &mut impl Ports) {
         self.replaying.remove(&client);
+        self.rereading.remove(&client);
+        self.going_through.remove(&client);
         let Some(state) = self.clients.remove(&client) else { return };
         if let Some(former) = state.past.former() {
             self.successors.remove(&former);
@@ -309,8 +311,13 @@ impl Hub {
         // An extended client may resume, and then gets the rest.
         if state.dialect != Dialect::Extended {
             self.note_ended(registration);
-            if let Cursor::At { position } = state.cursor {
-                self.report_left_behind(registration, position);
+            match &state.cursor {
+                Cursor::Live => {}
+                Cursor::At { position, .. } => self.report_left_behind(registration, *position),
+                Cursor::Behind(way) => {
+                    let position = self.replica.log().position_beyond(way.had());
+                    self.report_left_behind(registration, position);
+                }
             }
         }
     }

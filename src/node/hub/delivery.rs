@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports, clients::Resume, voice::Rendered};
+use super::{
+    ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports, clients::Resume, reading::Way,
+    voice::Rendered,
+};
 use crate::{
     chat::{Addressee, Message, Person, Registration, notice},
     clique::{Heights, Origin, Run, time},
@@ -24,8 +27,19 @@ const MAX_LEFT_BEHIND: u64 = 100_000;
 pub(super) enum Cursor {
     /// At the end: entries go out as they are applied.
     Live,
-    /// Behind: the next to be shown is at this position.
-    At { position: u64 },
+    /// Behind: the next to be shown is at this position, and up to these heights all was. (Without a disk they are not
+    /// counted: what memory does not hold any more is gone.)
+    At { position: u64, had: Heights },
+    /// Behind what memory holds: on the way through what is on the disk.
+    Behind(Box<Way>),
+}
+
+/// To whom something is shown from the log.
+pub(super) struct Shown {
+    pub(super) client: ClientId,
+    pub(super) registration: Registration,
+    pub(super) past: Past,
+    pub(super) is_replay: bool,
 }
 
 /// What somebody had on former connections. It counts for as long as they are connected: entries from then may come
@@ -34,6 +48,8 @@ pub(super) enum Cursor {
 pub(super) struct Past {
     /// Entries that they have had.
     received: Arc<Heights>,
+    /// Entries that were gone through on the disk: all that were for them have been shown.
+    gone_through: Heights,
     /// A former holder of their name, on a node that went away without a goodbye: that one's messages are theirs, but
     /// for what that node is known to have had.
     former: Option<(Registration, Arc<Heights>)>,
@@ -48,6 +64,10 @@ pub(super) struct Past {
 impl Past {
     pub(super) fn former(&self) -> Option<Registration> {
         self.former.as_ref().map(|(registration, _)| *registration)
+    }
+
+    pub(super) fn gone_through(&mut self, heights: &Heights) {
+        heights.iter().for_each(|(origin, height)| self.gone_through.raise(origin, height));
     }
 
     /// The former holder of the name has come back.
@@ -70,7 +90,7 @@ impl Past {
             Some((_, received)) if self.is_formers(message) => received,
             _ => &self.received,
         };
-        number <= heights.get(origin)
+        number <= heights.get(origin) || number <= self.gone_through.get(origin)
     }
 }
 
@@ -142,7 +162,11 @@ impl Hub {
             return;
         }
         if !ports.client_has_room(client) {
-            state.cursor = Cursor::At { position };
+            let had = match self.settings.has_store {
+                true => self.replica.applied().before(origin, number),
+                false => Heights::default(),
+            };
+            state.cursor = Cursor::At { position, had };
             return;
         }
         let mark = rendered.mark(registration, now, None);
@@ -170,7 +194,7 @@ impl Hub {
             self.successors.insert(registration, client);
             let dropped = self.dropped_since(&had);
             let former = Some((registration, had.clone()));
-            (Past { received, former, replay_until: end, is_unannounced: true, dropped }, had)
+            (Past { received, former, replay_until: end, is_unannounced: true, dropped, ..Past::default() }, had)
         } else {
             // Nothing is to be shown again. But this node may get some of what they have had only now.
             (Past { received: received.clone(), ..Past::default() }, received)
@@ -178,7 +202,13 @@ impl Hub {
         if let Some(state) = self.clients.get_mut(&client) {
             if past.replay_until > 0 || past.dropped > 0 {
                 self.replaying.insert(client);
-                state.cursor = Cursor::At { position: self.replica.log().position_beyond(&had) };
+                let (log, mut had) = (self.replica.log(), (*had).clone());
+                // Of what is not kept any more the count is said.
+                log.held().for_each(|held| had.raise(held.origin, held.first - 1));
+                state.cursor = match self.settings.has_store && !log.covers_beyond(&had) {
+                    true => Cursor::Behind(Box::new(Way::after(had, true))),
+                    false => Cursor::At { position: log.position_beyond(&had), had },
+                };
             }
             state.past = past;
         }
@@ -232,12 +262,10 @@ impl Hub {
 
     fn replay_to(&mut self, client: ClientId, max_entries: u64, now: Now, ports: &mut impl Ports) {
         let end = self.replica.log().next_position();
+        let oldest = self.replica.log().oldest_position();
         let Some(state) = self.clients.get_mut(&client) else { return };
         let Some(registration) = state.registration() else { return };
-        let dialect = state.dialect;
-        let Cursor::At { position } = std::mem::replace(&mut state.cursor, Cursor::Live) else { return };
         let dropped = std::mem::take(&mut state.past.dropped);
-        let mut past = state.past.clone();
         let missed = std::mem::take(&mut state.missed);
         if missed > 0 {
             self.tell(client, &notice::missed(missed), ports);
@@ -245,6 +273,21 @@ impl Hub {
         if dropped > 0 {
             self.tell(client, &notice::dropped_meanwhile(dropped), ports);
         }
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        let (position, mut had) = match std::mem::replace(&mut state.cursor, Cursor::Live) {
+            Cursor::Live => return,
+            Cursor::At { position, had } if position >= oldest || !self.settings.has_store => (position, had),
+            behind => {
+                state.cursor = match behind {
+                    Cursor::At { position, had } => {
+                        Cursor::Behind(Box::new(Way::after(had, position < state.past.replay_until)))
+                    }
+                    other => other,
+                };
+                return self.go_through(client, max_entries, now, ports);
+            }
+        };
+        let mut shown = Shown { client, registration, past: state.past.clone(), is_replay: false };
         let stop = end.min(position + max_entries);
         let mut next = position;
         let mut is_full = false;
@@ -254,26 +297,20 @@ impl Hub {
                 break;
             }
             next = position + 1;
-            let Ok((view, _)) = read_entry(&bytes) else { continue };
-            if past.wants(registration, origin, number, &view) {
-                let is_replay = position < past.replay_until;
-                // The extended dialect marks each message.
-                if is_replay && std::mem::take(&mut past.is_unannounced) && dialect != Dialect::Extended {
-                    self.tell(client, &notice::replaying(), ports);
-                }
-                let mut rendered = Rendered::new(origin, number, view);
-                let mark = rendered.mark(registration, now, Some(time::unix_ms(view.time)));
-                ports.to_client(client, rendered.for_dialect(dialect, is_replay), mark);
+            if self.settings.has_store {
+                had.raise(origin, number);
             }
+            shown.is_replay = position < shown.past.replay_until;
+            self.show(&mut shown, (origin, number), &bytes, now, ports);
         }
         if !is_full {
             // What the scan passed over was dropped from the log.
             next = next.max(stop);
         }
         if let Some(state) = self.clients.get_mut(&client) {
-            state.past.is_unannounced = past.is_unannounced;
+            state.past.is_unannounced = shown.past.is_unannounced;
             if next < end {
-                state.cursor = Cursor::At { position: next };
+                state.cursor = Cursor::At { position: next, had };
             }
         }
         if next < end && !is_full {
@@ -281,14 +318,41 @@ impl Hub {
         }
     }
 
+    /// Shows somebody an entry of the log, if it is for them.
+    pub(super) fn show(
+        &self,
+        to: &mut Shown,
+        (origin, number): (Origin, u64),
+        bytes: &[u8],
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
+        let Some(dialect) = self.clients.get(&to.client).map(|state| state.dialect) else { return };
+        let Ok((view, _)) = read_entry(bytes) else { return };
+        if !to.past.wants(to.registration, origin, number, &view) {
+            return;
+        }
+        // The extended dialect marks each message.
+        if to.is_replay && std::mem::take(&mut to.past.is_unannounced) && dialect != Dialect::Extended {
+            self.tell(to.client, &notice::replaying(), ports);
+        }
+        let mut rendered = Rendered::new(origin, number, view);
+        let mark = rendered.mark(to.registration, now, Some(time::unix_ms(view.time)));
+        ports.to_client(to.client, rendered.for_dialect(dialect, to.is_replay), mark);
+    }
+
     /// Keeps the log within its bound, and counts for readers who are behind what they have missed by it.
     pub(super) fn evict(&mut self, ports: &mut impl Ports) {
         while let Some((gone, chunk)) = self.replica.evict() {
+            if self.settings.has_store {
+                // It can be read from the disk.
+                continue;
+            }
             let behind: Vec<(ClientId, u64)> = self
                 .clients
                 .iter()
                 .filter_map(|(client, state)| match &state.cursor {
-                    Cursor::At { position } if *position < gone.position + gone.count => Some((*client, *position)),
+                    Cursor::At { position, .. } if *position < gone.position + gone.count => Some((*client, *position)),
                     _ => None,
                 })
                 .collect();

@@ -2,10 +2,14 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Hub, Now, Ports, outcomes::Owed};
+use super::{
+    Hub, Now, Ports,
+    outcomes::Owed,
+    reading::{READ_RETRY_MS, Reader},
+};
 use crate::{
     chat::Person,
-    clique::{Held, LinkId, Log, Origin},
+    clique::{Chunk, LinkId, Log, Origin},
     wire::peer::{Entries, PeerFrame},
 };
 
@@ -13,6 +17,23 @@ use crate::{
 const MAX_FRAME_BYTES: usize = 64 * 1024;
 /// Entries after which heights are acknowledged at once.
 const ACKNOWLEDGE_ENTRIES: u64 = 4_096;
+
+/// What a peer wants of one origin.
+#[derive(Debug)]
+pub(super) struct Feed {
+    /// The next entry to send.
+    pub(super) next: u64,
+    /// The read that it waits for, where memory does not hold it.
+    pub(super) read: Option<u64>,
+    /// After a read that found nothing, the next is not before this.
+    pub(super) retry_ms: u64,
+}
+
+impl From<u64> for Feed {
+    fn from(next: u64) -> Self {
+        Self { next, read: None, retry_ms: 0 }
+    }
+}
 
 impl Hub {
     /// Everything that links are owed: presence, outcomes, entries, heights, heartbeats; and the end of dead ones.
@@ -55,22 +76,52 @@ impl Hub {
         let time = self.replica.clock().last();
         let outcomes_taken = self.outcomes_taken.get(&state.origin).copied().unwrap_or(0);
         let log = self.replica.log();
-        for (origin, next) in &mut state.feeds {
-            while *next <= log.height(*origin) && ports.link_has_room(link) {
-                if *next < log.first(*origin) {
+        for (origin, feed) in &mut state.feeds {
+            while feed.next <= log.height(*origin) && ports.link_has_room(link) {
+                if feed.next < log.first_kept(*origin) {
                     // What the peer wants next is not here any more. It hears so before it gets what follows: else it
                     // could not tell this from the late rest of a former request.
-                    *next = log.first(*origin);
-                    let held = vec![Held { origin: *origin, first: *next, height: log.height(*origin) }];
+                    feed.next = log.first_kept(*origin);
+                    let held = vec![log.held_of(*origin)];
                     ports.to_link(link, PeerFrame::Heartbeat { held, time, outcomes_taken });
                 }
-                let Some((bytes, last)) = gather(log, *origin, *next) else { break };
+                if feed.next < log.first(*origin) {
+                    if feed.read.is_none() && now.monotonic_ms >= feed.retry_ms {
+                        let reader = Reader::Link { link, origin: *origin };
+                        feed.read = Some(self.reads.ask(reader, *origin, feed.next, ports));
+                    }
+                    break;
+                }
+                let Some((bytes, last)) = gather(log, *origin, feed.next) else { break };
                 let sent_unix_us = if self.settings.is_tracing { now.unix_us } else { 0 };
-                let entries = Entries { origin: *origin, first: *next, sent_unix_us, bytes };
+                let entries = Entries { origin: *origin, first: feed.next, sent_unix_us, bytes };
                 ports.to_link(link, PeerFrame::Entries(entries));
-                *next = last + 1;
+                feed.next = last + 1;
             }
         }
+    }
+
+    /// What a peer wants has come from the disk.
+    pub(super) fn feed_read(
+        &mut self,
+        (link, origin): (LinkId, Origin),
+        id: u64,
+        chunk: Option<Chunk>,
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
+        let feed = self.links.get_mut(&link).and_then(|state| state.feeds.get_mut(&origin));
+        let Some(feed) = feed.filter(|feed| feed.read == Some(id)) else { return };
+        feed.read = None;
+        let next = feed.next;
+        let Some(chunk) = chunk.filter(|chunk| chunk.first <= next && next <= chunk.last()) else {
+            feed.retry_ms = now.monotonic_ms + READ_RETRY_MS;
+            return;
+        };
+        let sent_unix_us = if self.settings.is_tracing { now.unix_us } else { 0 };
+        feed.next = chunk.last() + 1;
+        let bytes = chunk.slice(next, chunk.last());
+        ports.to_link(link, PeerFrame::Entries(Entries { origin, first: next, sent_unix_us, bytes }));
     }
 
     fn heartbeat(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {

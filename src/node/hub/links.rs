@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Hub, Lost, Now, Ports, Timing, TraceStep};
+use super::{Hub, Lost, Now, Ports, Timing, TraceStep, feeding::Feed};
 use crate::{
     chat::{Person, Registration, notice},
     clique::{
@@ -35,8 +35,8 @@ pub(super) struct Link {
     pub(super) origin: Origin,
     pub(super) heard_ms: u64,
     pub(super) heartbeat_sent_ms: u64,
-    /// What the peer wants: per origin the next entry to send.
-    pub(super) feeds: BTreeMap<Origin, u64>,
+    /// What the peer wants.
+    pub(super) feeds: BTreeMap<Origin, Feed>,
     /// Since when heights wait to be acknowledged.
     pub(super) acknowledge_since_ms: Option<u64>,
     pub(super) unacknowledged: u64,
@@ -234,7 +234,7 @@ impl Hub {
                     if stop {
                         state.feeds.remove(&origin);
                     } else {
-                        state.feeds.insert(origin, from.max(1));
+                        state.feeds.insert(origin, Feed::from(from.max(1)));
                     }
                 }
             }
@@ -298,6 +298,10 @@ impl Hub {
             Received::New | Received::AfterHole { .. } => {}
             // Of the latter a few are under way whenever another link takes over.
             Received::Duplicate | Received::Unasked => return,
+            Received::NoRoom => {
+                let stop = self.replica.ask_later(link, origin);
+                return Self::send_asks(vec![stop], ports);
+            }
             Received::AskAgain => {
                 let asks = self.replica.ask_again(link, origin);
                 return Self::send_asks(asks, ports);

@@ -20,25 +20,28 @@ mod mailboxes;
 mod outcomes;
 mod people;
 mod ports;
+mod reading;
 mod receipts;
 mod registering;
 mod reports;
 mod storage;
+mod storing;
 mod voice;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use rustc_hash::FxHashMap;
 
 use self::{
-    accept::Accepting,
+    accept::{Accepted, Accepting},
     clients::Client,
     delivery::Cursor,
     links::Link,
     outcomes::{Outcomes, Owed},
+    reading::Reads,
     receipts::Receipts,
 };
 pub use self::{
@@ -73,7 +76,10 @@ pub struct HubSettings {
     pub chat_port: u16,
     /// How many nodes the settings name, this one included.
     pub expected_nodes: usize,
+    /// Memory for the log, in bytes.
     pub max_log_bytes: usize,
+    /// Whether there is a disk behind the log. If not, everything counts as synced at once.
+    pub has_store: bool,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -150,6 +156,14 @@ pub struct Hub {
     resuming: BTreeSet<ClientId>,
     /// Readers whose cursor lags and who may have room.
     replaying: BTreeSet<ClientId>,
+    /// Readers who wait before they ask the disk again.
+    rereading: BTreeSet<ClientId>,
+    /// Readers who are being fed from the disk.
+    going_through: BTreeSet<ClientId>,
+    /// What the disk has been asked for.
+    reads: Reads,
+    /// Why the disk takes nothing, as long as it does not.
+    unwritable: Option<String>,
     links: BTreeMap<LinkId, Link>,
     lost: BTreeMap<u16, Lost>,
     /// By the key of the name.
@@ -161,6 +175,8 @@ pub struct Hub {
     /// What became of entries of this node, not yet told.
     outcomes_here: Outcomes,
     accepting: Accepting,
+    /// Taken, appended, and not yet on the disk: their senders are told once they are.
+    unacknowledged: VecDeque<Accepted>,
     receipts: Receipts,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
@@ -179,7 +195,10 @@ impl Hub {
     pub fn new(settings: HubSettings) -> Self {
         let origin = settings.origin;
         Self {
-            replica: Replica::new(origin, settings.max_log_bytes),
+            replica: match settings.has_store {
+                true => Replica::with_store(origin, settings.max_log_bytes),
+                false => Replica::new(origin, settings.max_log_bytes),
+            },
             directory: Directory::new(origin.node),
             members: Members::new(origin, settings.expected_nodes),
             clients: FxHashMap::default(),
@@ -189,6 +208,10 @@ impl Hub {
             asking: BTreeMap::new(),
             resuming: BTreeSet::new(),
             replaying: BTreeSet::new(),
+            rereading: BTreeSet::new(),
+            going_through: BTreeSet::new(),
+            reads: Reads::default(),
+            unwritable: None,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
@@ -196,6 +219,7 @@ impl Hub {
             outcomes_taken: BTreeMap::new(),
             outcomes_here: Outcomes::default(),
             accepting: Accepting::default(),
+            unacknowledged: VecDeque::new(),
             receipts: Receipts::default(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
@@ -218,6 +242,12 @@ impl Hub {
         &self.replica
     }
 
+    /// Why the disk takes nothing, if it does not.
+    #[must_use]
+    pub fn unwritable(&self) -> Option<&str> {
+        self.unwritable.as_deref()
+    }
+
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
@@ -237,10 +267,13 @@ impl Hub {
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.commit(now, ports);
+        self.write(ports);
         self.apply(now, ports);
         self.go_on_resuming(now, ports);
+        self.reread(now);
         self.replay(now, ports);
         self.evict(ports);
+        self.acknowledge(ports);
         self.tell_outcomes(ports);
         self.tell_people_news(ports);
         self.announce_lost(now, ports);
@@ -272,7 +305,7 @@ impl Hub {
     pub fn next_deadline_ms(&self, now: Now) -> u64 {
         let idle = now.monotonic_ms + self.settings.timing.heartbeat_ms;
         let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
-        let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty();
+        let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty() || !self.rereading.is_empty();
         let waiting = is_waiting.then_some(now.monotonic_ms + 50);
         links.chain(waiting).fold(idle, u64::min)
     }
@@ -293,12 +326,13 @@ impl Hub {
         }
     }
 
-    /// Whether every linked peer has confirmed everything that this node accepted.
+    /// Whether everything that this node accepted is on its disk, and every linked peer has confirmed it.
     #[must_use]
     pub fn is_replicated(&self) -> bool {
         let me = self.settings.origin;
         let height = self.replica.log().height(me);
-        self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
+        self.replica.is_synced()
+            && self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
     }
 
     /// Whether nothing is lost if the node goes now: peers have everything, and readers have been shown what is theirs.

@@ -21,6 +21,7 @@ impl Hub {
         self.tell(client, &notice::moved(to_node), ports);
         self.set_life(client, Life::Connected);
         self.replaying.remove(&client);
+        self.going_through.remove(&client);
         ports.close_client(client);
     }
 

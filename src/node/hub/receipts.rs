@@ -81,7 +81,7 @@ impl Hub {
         self.receipts.confirmed.remove(&node);
     }
 
-    fn tell_holding(&mut self, numbers: std::ops::RangeInclusive<u64>, ports: &mut impl Ports) {
+    pub(super) fn tell_holding(&mut self, numbers: std::ops::RangeInclusive<u64>, ports: &mut impl Ports) {
         let reachable = self.members.reachable_count();
         let known = self.members.known_count();
         let changed: Vec<(u64, usize)> = self
@@ -118,8 +118,14 @@ impl Hub {
 
     /// Tells senders what became of their messages.
     pub(super) fn tell_outcomes(&mut self, ports: &mut impl Ports) {
+        let synced = self.replica.log().synced(self.settings.origin);
         for outcome in self.outcomes_here.take() {
-            self.tell_outcome(outcome, ports);
+            if outcome.number > synced {
+                // Delivery does not wait for the disk; its sender hears first that the message is kept.
+                self.outcomes_here.add(outcome);
+            } else {
+                self.tell_outcome(outcome, ports);
+            }
         }
     }
 
