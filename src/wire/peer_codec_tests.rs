@@ -24,6 +24,7 @@ fn person() -> Person {
         key_hash: Some([9; 32]),
         attached: 6,
         node: 3,
+        is_claimed: true,
     }
 }
 

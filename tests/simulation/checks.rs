@@ -44,8 +44,21 @@ fn same_history(world: &World, theme: &Theme) -> Vec<String> {
         let height = heights.entry(held.origin).or_insert(0);
         *height = held.height.max(*height);
     }
+    let mut hashes = BTreeMap::new();
     for hub in hubs(world) {
         let (node, log) = (hub.node(), hub.replica().log());
+        let disk = &world.nodes[usize::from(node)].disk;
+        wrong.extend(disk.wrong.iter().map(|what| format!("Kept: on node {node} {what}")));
+        for origin in log.origins() {
+            let hash = log.chain(origin).map(|chain| (log.height(origin), chain.hash()));
+            if *hashes.entry(origin).or_insert(hash) != hash && !is_bounded(theme) {
+                wrong.push(format!("Same everywhere: node {node} has another hash of {origin}"));
+            }
+            if log.synced(origin) != log.height(origin) {
+                let (synced, height) = (log.synced(origin), log.height(origin));
+                wrong.push(format!("Kept: node {node} has synced {origin} to {synced} of {height}"));
+            }
+        }
         for (origin, height) in &heights {
             let (held, applied) = (log.height(*origin), log.applied(*origin));
             if (held, applied) != (*height, *height) {
@@ -57,7 +70,8 @@ fn same_history(world: &World, theme: &Theme) -> Vec<String> {
         }
         for ((origin, number), message) in world.model.entries.iter().filter(|_| !is_bounded(theme)) {
             let is_lost = world.model.said[*message].entry.as_ref().is_none_or(|entry| entry.is_lost);
-            if !is_lost && log.entry(*origin, *number).is_none() {
+            let is_held = log.entry(*origin, *number).is_some() || disk.has(*origin, *number);
+            if !is_lost && !is_held {
                 wrong.push(format!("Kept: node {node} does not have {origin}#{number} (m{message})"));
             }
         }
@@ -66,7 +80,7 @@ fn same_history(world: &World, theme: &Theme) -> Vec<String> {
 }
 
 fn is_bounded(theme: &Theme) -> bool {
-    theme.max_log_bytes < 1 << 20
+    theme.is_bounded()
 }
 
 type View = BTreeMap<String, (String, Registration, u16)>;

@@ -20,6 +20,12 @@ pub enum Fault {
     DropWhenFull,
     /// Nodes agree to every name, and do not hear who has which.
     GiveNamesTwice,
+    /// The disk says that something is synced before it is.
+    SkipSync,
+    /// A node that starts again goes on under its former incarnation.
+    ReuseNumbers,
+    /// A disk comes up with less than it had.
+    ForgetHeight,
     /// Nobody hears what became of messages.
     LoseOutcomes,
 }

@@ -6,6 +6,8 @@
 
 mod checks;
 mod dice;
+mod disk;
+mod disks;
 mod faults;
 mod meeting;
 mod model;

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use clique::{
-    chat::{Addressee, Directory, Registration},
+    chat::{Directory, Registration},
     clique::{Heights, Origin, replica::MAX_CAUSAL_WAIT_MS},
     node::hub::Hub,
     wire::{Dialect, entry::read_entry, extended::Receipt},
 };
 
 use crate::{
+    node::SimNode,
     person::{ConnectionId, PersonId, Reading},
     set::MessageSet,
 };
@@ -30,6 +31,8 @@ pub struct Entry {
     pub accepted_ms: u64,
     /// A crash took the last copy.
     pub is_lost: bool,
+    /// It must never have been acknowledged: no disk had it.
+    pub is_unsynced: bool,
     bytes: Bytes,
 }
 
@@ -195,8 +198,8 @@ impl Model {
     pub fn observe(&mut self, hub: &Hub, life: u64, now_ms: u64) {
         self.named(hub.directory());
         let log = hub.replica().log();
-        let mut known = self.known.remove(&hub.node()).filter(|known| known.life == life).unwrap_or_default();
-        known.life = life;
+        let known = self.known.remove(&hub.node()).filter(|known| known.life == life);
+        let mut known = known.unwrap_or_else(|| self.kept_at_start(hub, life));
         self.give_up_holes(hub, &mut known);
         while let Some(run) = log.applied_at(known.position) {
             known.position = run.position + 1;
@@ -211,6 +214,17 @@ impl Model {
         }
         known.people = hub.directory().present().map(|person| person.registration).collect();
         self.known.insert(hub.node(), known);
+    }
+
+    /// What a node that begins has on its disk and not in memory.
+    fn kept_at_start(&self, hub: &Hub, life: u64) -> Known {
+        let mut known = Known { life, ..Known::default() };
+        let log = hub.replica().log();
+        for origin in log.origins() {
+            let kept = self.entries.range((origin, log.first_kept(origin))..(origin, log.first(origin)));
+            kept.for_each(|(_, message)| known.set.insert(*message));
+        }
+        known
     }
 
     /// What was dropped everywhere before it came to a node, or from its log since, is not waited for.
@@ -230,7 +244,8 @@ impl Model {
     fn applied(&mut self, hub: &Hub, (origin, number): (Origin, u64), bytes: &Bytes, known: &Known, now_ms: u64) {
         let node = hub.node();
         let (view, _) = read_entry(bytes).unwrap();
-        let Some(message) = std::str::from_utf8(view.message.text).ok().and_then(message_in) else {
+        let Some(said) = view.message() else { return };
+        let Some(message) = std::str::from_utf8(said.text).ok().and_then(message_in) else {
             return self.violation(format!("node {node} holds {origin}#{number}, which nobody said"));
         };
         if let Some(before) = &self.said[message].entry {
@@ -247,11 +262,8 @@ impl Model {
             }
             return self.violation(format!("node {node} had {origin}#{number} (m{message}) before its own origin"));
         }
-        let to = match view.message.to {
-            Addressee::Person(_, registration) => Some(registration),
-            Addressee::Everyone => None,
-        };
-        let sender = view.message.sender_registration;
+        let to = said.to.person();
+        let sender = said.sender_registration;
         if to.is_none() {
             self.check_time(known, message, view.time);
         }
@@ -267,6 +279,7 @@ impl Model {
             sender,
             accepted_ms: now_ms,
             is_lost: false,
+            is_unsynced: false,
             bytes: bytes.clone(),
         });
     }
@@ -321,14 +334,24 @@ impl Model {
         row.filter(|said| said.node_had.contains(before)).find_map(|said| said.entry.as_ref())
     }
 
-    /// Nodes have died; what no other holds is lost for good.
-    pub fn memory_lost<'a>(&mut self, alive: impl Iterator<Item = &'a Hub> + Clone) -> usize {
+    /// Nodes have died; what no other holds, nor any disk, is lost for good. Where disks count, none of it may have been
+    /// acknowledged.
+    pub fn copies_lost(&mut self, nodes: &[SimNode], disks_count: bool) -> usize {
         let mut lost = 0;
         for ((origin, number), message) in &self.entries {
-            let entry = self.said[*message].entry.as_mut().unwrap();
-            if !entry.is_lost && alive.clone().all(|hub| hub.replica().log().height(*origin) < *number) {
-                entry.is_lost = true;
-                lost += 1;
+            let said = &mut self.said[*message];
+            let entry = said.entry.as_mut().unwrap();
+            let holds = |node: &SimNode| match node.is_running() {
+                true => node.hub.replica().log().height(*origin) >= *number,
+                false => node.disk.has(*origin, *number),
+            };
+            if entry.is_lost || nodes.iter().any(holds) {
+                continue;
+            }
+            (entry.is_lost, entry.is_unsynced) = (true, disks_count);
+            lost += 1;
+            if disks_count && said.receipts.iter().any(|receipt| receipt.id.is_some()) {
+                self.violations.push(format!("Kept: m{message} was acknowledged, and its last copy is gone"));
             }
         }
         lost

@@ -8,7 +8,7 @@ use clique::{
     wire::peer::PeerFrame,
 };
 
-use crate::faults::Fault;
+use crate::{disk::SimDisk, faults::Fault};
 
 /// Sim time 0, in Unix milliseconds.
 pub const EPOCH_MS: u64 = 1_750_000_000_000;
@@ -43,6 +43,7 @@ pub struct SimPorts {
     pub clients: BTreeMap<ClientId, ClientOut>,
     pub links: BTreeMap<LinkId, LinkOut>,
     pub dials: Vec<Member>,
+    pub store: Vec<ToStore>,
     pub touched: BTreeSet<ClientId>,
     pub max_client_bytes: usize,
     pub max_link_bytes: usize,
@@ -156,7 +157,9 @@ impl Ports for SimPorts {
         }
     }
 
-    fn to_store(&mut self, _: ToStore) {}
+    fn to_store(&mut self, order: ToStore) {
+        self.store.push(order);
+    }
 
     fn dial(&mut self, member: &Member) {
         self.dials.push(member.clone());
@@ -171,7 +174,17 @@ pub struct NodeLimits {
     pub max_log_bytes: usize,
     pub max_client_bytes: usize,
     pub max_link_bytes: usize,
+    /// `None`: everything is in memory.
+    pub disk: Option<DiskLimits>,
     pub fault: Option<Fault>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct DiskLimits {
+    /// A sync takes at most so long.
+    pub most_ms: u64,
+    /// What a start takes into memory of each origin.
+    pub max_tail_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +202,7 @@ pub struct SimNode {
     pub life: u64,
     pub hub: Hub,
     pub ports: SimPorts,
+    pub disk: SimDisk,
     pub phase: Phase,
     pub started_ms: u64,
     /// How far the wall clock is from the truth.
@@ -205,8 +219,9 @@ impl SimNode {
         let mut node = Self {
             index,
             life: 0,
-            hub: hub(index, count, limits.max_log_bytes, 0, EPOCH_MS),
+            hub: hub(index, count, limits, EPOCH_MS * 1_000),
             ports: ports(limits),
+            disk: SimDisk::default(),
             phase: Phase::Down,
             started_ms: 0,
             skew_ms,
@@ -223,8 +238,16 @@ impl SimNode {
         self.life += 1;
         self.started_ms = now_ms;
         self.ports = ports(limits);
-        let unix_ms = self.now(now_ms).unix_ms();
-        self.hub = hub(self.index, count, limits.max_log_bytes, self.life, unix_ms);
+        let now = self.now(now_ms);
+        // The life makes incarnations distinct even where the wall clock jumps back and the disk is wiped.
+        let incarnation = (now.unix_us + self.life).max(self.disk.last_incarnation(self.index) + 1);
+        let is_reused = limits.fault == Some(Fault::ReuseNumbers) && self.life > 1;
+        let incarnation = if is_reused { self.origin().incarnation } else { incarnation };
+        self.hub = hub(self.index, count, limits, incarnation);
+        if let Some(disk) = limits.disk {
+            self.disk.rows().for_each(|(origin, chunk)| self.hub.recall(origin, chunk));
+            self.hub.recover(self.disk.recovered(disk.max_tail_bytes), now);
+        }
         self.phase = Phase::Up;
         self.turn_ms = None;
     }
@@ -250,15 +273,14 @@ impl SimNode {
     }
 }
 
-fn hub(index: u16, count: usize, max_log_bytes: usize, life: u64, unix_ms: u64) -> Hub {
+fn hub(index: u16, count: usize, limits: NodeLimits, incarnation: u64) -> Hub {
     Hub::new(HubSettings {
-        // The life makes incarnations distinct even where the wall clock jumps back.
-        origin: Origin { node: index, incarnation: unix_ms * 1_000 + life },
+        origin: Origin { node: index, incarnation },
         advertise: format!("node{index}:1"),
         chat_port: 4_000 + index,
         expected_nodes: count,
-        max_log_bytes,
-        has_store: false,
+        max_log_bytes: limits.max_log_bytes,
+        has_store: limits.disk.is_some(),
         timing: Timing::default(),
         is_tracing: false,
     })
@@ -269,6 +291,7 @@ fn ports(limits: NodeLimits) -> SimPorts {
         clients: BTreeMap::new(),
         links: BTreeMap::new(),
         dials: Vec::new(),
+        store: Vec::new(),
         touched: BTreeSet::new(),
         max_client_bytes: limits.max_client_bytes,
         max_link_bytes: limits.max_link_bytes,

@@ -94,6 +94,9 @@ impl Model {
         if former == Some(State::Undelivered) {
             self.violation(format!("Honest: m{message} was undelivered, then {:?}", receipt.state()));
         }
+        if receipt.id.is_some() && self.said[message].entry.as_ref().is_some_and(|entry| entry.is_unsynced) {
+            self.violation(format!("Kept: m{message} was acknowledged, and its last copy is gone"));
+        }
         self.said[message].receipts.push(receipt.clone());
     }
 

@@ -6,7 +6,7 @@ use crate::{
     checks,
     faults::Faults,
     network::Pace,
-    node::{NodeLimits, SimNode},
+    node::{DiskLimits, NodeLimits, SimNode},
     person::{Person, PersonId, Reading, Standing},
     wiring::Death,
     world::{Event, World, note},
@@ -36,6 +36,18 @@ pub struct Theme {
     pub slow_links_percent: u64,
     pub max_log_bytes: usize,
     pub max_client_bytes: usize,
+    /// Whether nodes have disks, and how slow a sync can be on them, in milliseconds.
+    pub disk_ms: Option<u64>,
+    pub wipe: u64,
+    pub damage: u64,
+    pub fill: u64,
+}
+
+impl Theme {
+    /// Whether entries can be gone from everywhere: the log is small, and there is nothing behind it.
+    pub fn is_bounded(&self) -> bool {
+        self.max_log_bytes < 1 << 20 && self.disk_ms.is_none()
+    }
 }
 
 /// What is common; themes change what they are about.
@@ -60,6 +72,10 @@ pub const PLAIN: Theme = Theme {
     slow_links_percent: 10,
     max_log_bytes: 64 << 20,
     max_client_bytes: 16 * 1024,
+    disk_ms: None,
+    wipe: 0,
+    damage: 0,
+    fill: 0,
 };
 
 /// What a run came to.
@@ -75,10 +91,11 @@ pub fn run(theme: &Theme, seed: u64, faults: Faults) -> Outcome {
         max_log_bytes: theme.max_log_bytes,
         max_client_bytes: theme.max_client_bytes,
         max_link_bytes: 64 * 1024,
+        disk: theme.disk_ms.map(|most_ms| DiskLimits { most_ms, max_tail_bytes: 3_000 }),
         fault: faults.0,
     };
     let mut world = World::new(seed, limits, faults);
-    world.model.is_bounded = theme.max_log_bytes < 1 << 20;
+    world.model.is_bounded = theme.is_bounded();
     world.build(theme);
     let end_ms = world.dice.between(theme.duration_ms.0, theme.duration_ms.1);
     while world.now_ms < end_ms && world.model.violations.is_empty() {
@@ -174,6 +191,9 @@ impl World {
             theme.roam,
             theme.join,
             theme.jump,
+            theme.wipe,
+            theme.damage,
+            theme.fill,
         ];
         let mut roll = self.dice.below(weights.iter().sum());
         let mut action = 0;
@@ -190,6 +210,9 @@ impl World {
             5 => self.somebody_leaves(),
             6 => self.somebody_roams(),
             7 => self.join(theme),
+            9 => self.a_disk_is_wiped(),
+            10 => self.a_disk_is_damaged(),
+            11 => self.a_disk_is_full(),
             _ => self.a_clock_jumps(),
         }
     }
@@ -284,7 +307,7 @@ impl World {
         self.come_back(node);
     }
 
-    fn come_back(&mut self, node: u16) {
+    pub fn come_back(&mut self, node: u16) {
         let life = self.node(node).life;
         let delay_ms = if self.dice.chance(50) { self.dice.between(5, 500) } else { self.dice.between(500, 4_000) };
         self.schedule(delay_ms, Event::Restart { node, life });
@@ -343,6 +366,7 @@ impl World {
             nodes.iter().for_each(|to| self.heal(*from, *to));
         }
         self.network.heal_all();
+        self.nodes.iter_mut().for_each(|node| node.disk.is_full = false);
         let settle_ms = self.now_ms + 6_000;
         self.run_until(settle_ms);
         for node in nodes {

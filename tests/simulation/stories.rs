@@ -22,6 +22,7 @@ impl Story {
             max_log_bytes: STORY.max_log_bytes,
             max_client_bytes: STORY.max_client_bytes,
             max_link_bytes: 64 * 1024,
+            disk: None,
             fault: None,
         };
         let mut world = World::new(seed, limits, Faults::default());

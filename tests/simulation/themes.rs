@@ -46,6 +46,23 @@ const EVERYTHING: Theme = Theme {
     ..PLAIN
 };
 
+const DISKS: Theme = Theme {
+    name: "disks",
+    nodes: (2, 7),
+    cut: 4,
+    crash: 3,
+    stop: 1,
+    roam: 3,
+    slow_percent: 20,
+    max_log_bytes: 16_000,
+    max_client_bytes: 1_000,
+    disk_ms: Some(30),
+    ..PLAIN
+};
+const SLOW_DISKS: Theme = Theme { name: "slow_disks", nodes: (2, 4), fill: 3, disk_ms: Some(400), ..DISKS };
+const WIPED_DISKS: Theme = Theme { name: "wiped_disks", nodes: (2, 4), wipe: 2, crash: 1, ..DISKS };
+const DAMAGED_DISKS: Theme = Theme { name: "damaged_disks", nodes: (2, 4), damage: 2, crash: 1, ..DISKS };
+
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
@@ -126,6 +143,21 @@ fn roaming() {
 }
 
 #[test]
+fn disks() {
+    check_all(&DISKS);
+}
+
+#[test]
+fn slow_disks() {
+    check_all(&SLOW_DISKS);
+}
+
+#[test]
+fn wiped_disks() {
+    check_all(&WIPED_DISKS);
+}
+
+#[test]
 fn everything() {
     check_all(&EVERYTHING);
 }
@@ -182,4 +214,7 @@ fn the_checker_finds_deliberate_faults() {
     is_found(Fault::DropWhenFull, &SLOW_READERS);
     is_found(Fault::GiveNamesTwice, &NAMES);
     is_found(Fault::LoseOutcomes, &PLAIN_TALK);
+    is_found(Fault::SkipSync, &DISKS);
+    is_found(Fault::ReuseNumbers, &DISKS);
+    is_found(Fault::ForgetHeight, &DISKS);
 }

@@ -7,6 +7,7 @@ use clique::{
 };
 
 use crate::{
+    faults::Fault,
     network::{CableId, Cargo, End, EndState},
     node::{LinkOut, Phase},
     world::{Event, World, note},
@@ -198,8 +199,9 @@ impl World {
     pub fn crash(&mut self, node: u16, death: Death) {
         note!(self, "node {node} dies ({death:?})");
         self.node(node).phase = Phase::Down;
+        self.nodes[usize::from(node)].disk.crash(&mut self.dice);
         self.unplug(node, death == Death::Killed);
-        self.after_death(node);
+        self.after_death(node, false);
     }
 
     /// Every cable of a node ends; its peers are told, or not.
@@ -217,7 +219,8 @@ impl World {
         }
     }
 
-    fn after_death(&mut self, node: u16) {
+    /// `is_wiped`: its disk is gone, too.
+    pub fn after_death(&mut self, node: u16, is_wiped: bool) {
         let orphans: Vec<usize> =
             self.connections.iter().filter(|(_, open)| open.node == node).map(|(connection, _)| *connection).collect();
         for connection in orphans {
@@ -225,8 +228,7 @@ impl World {
             self.schedule(delay_ms, Event::Lost(connection));
             self.model.closed(connection);
         }
-        let alive = self.nodes.iter().filter(|node| node.is_running()).map(|node| &node.hub);
-        let lost = self.model.memory_lost(alive);
+        let lost = self.model.copies_lost(&self.nodes, self.limits.disk.is_some() && !is_wiped);
         if lost > 0 {
             note!(self, "with node {node} the last copies of {lost} messages are gone");
         }
@@ -251,10 +253,12 @@ impl World {
         let all_have_it = self.node(node).hub.is_replicated() && self.has_living_peers(node);
         self.write_last(node);
         note!(self, "node {node} has stopped");
+        self.serve_disk(node);
         self.node(node).phase = Phase::Down;
+        self.node(node).disk.close();
         self.unplug(node, true);
         let origin = self.node(node).origin();
-        self.after_death(node);
+        self.after_death(node, false);
         let said = &self.model.said;
         let lost =
             said.iter().filter_map(|said| said.entry.as_ref()).find(|entry| entry.is_lost && entry.origin == origin);
@@ -279,6 +283,9 @@ impl World {
             return;
         }
         let (now_ms, count, limits) = (self.now_ms, self.nodes.len(), self.limits);
+        if self.limits.fault == Some(Fault::ForgetHeight) {
+            self.nodes[usize::from(node)].disk.forget_a_row(&mut self.dice);
+        }
         self.node(node).restart(count, limits, now_ms);
         note!(self, "node {node} starts, as {}", self.nodes[usize::from(node)].origin());
         self.begin(node);

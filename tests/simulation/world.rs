@@ -60,6 +60,15 @@ pub enum Event {
         from: u16,
         to: u16,
     },
+    /// A disk has done what was asked of it so far.
+    Disk {
+        node: u16,
+        life: u64,
+    },
+    /// There is room on a disk again.
+    Room {
+        node: u16,
+    },
 }
 
 pub struct World {
@@ -146,6 +155,8 @@ impl World {
             Event::Exit { node, life } => self.exit(node, life),
             Event::Restart { node, life } => self.restart(node, life),
             Event::Heal { from, to } => self.heal(from, to),
+            Event::Disk { node, life } => self.disk_works(node, life),
+            Event::Room { node } => self.make_room(node),
         }
     }
 
@@ -200,6 +211,7 @@ impl World {
         }
         self.pump_people(node);
         self.drain(node);
+        self.serve_disk(node);
         self.plan_turn(node, due_ms);
     }
 

@@ -164,7 +164,7 @@ impl Hub {
                 client,
                 number,
                 reference: submission.reference,
-                is_direct: matches!(to, Addressee::Person(..)),
+                is_direct: to.person().is_some(),
                 is_kept: away_on.is_some(),
                 trace_id: submission.sampled.map(|sampled| sampled.trace.trace_id),
             });
@@ -209,9 +209,9 @@ impl Hub {
             id: Some(MessageId { origin: Some(self.settings.origin.into()), number: accepted.number }),
             nodes_holding: 1,
             nodes_known: count(self.members.known_count()),
-            recipients: 0,
             reason: String::new(),
             trace_id: accepted.trace_id.map(|id| TraceId(id).to_string()).unwrap_or_default(),
+            ..extended::Receipt::default()
         };
         let mut out = Vec::new();
         FromNode::Receipt(receipt.clone()).encode(&mut out);

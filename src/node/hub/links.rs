@@ -331,7 +331,7 @@ impl Hub {
         let mut bytes = &chunk.bytes[..];
         let mut number = chunk.first;
         while let Ok((view, length)) = read_entry(bytes) {
-            if let Some(trace) = view.message.trace {
+            if let Some(trace) = view.message().and_then(|message| message.trace) {
                 ports.trace(TraceStep::Crossed {
                     trace,
                     origin,

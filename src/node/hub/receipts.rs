@@ -156,12 +156,13 @@ impl Hub {
     fn tell_gone(&self, number: u64, ports: &mut impl Ports) {
         let Some(bytes) = self.replica.log().entry(self.settings.origin, number) else { return };
         let Ok((view, _)) = read_entry(&bytes) else { return };
-        let sender = self.by_registration.get(&view.message.sender_registration);
+        let Some(message) = view.message() else { return };
+        let sender = self.by_registration.get(&message.sender_registration);
         let Some(client) =
             sender.filter(|client| self.clients.get(client).is_some_and(|state| state.dialect != Dialect::Extended))
         else {
             return;
         };
-        self.tell(*client, &notice::gone(view.message.to.as_str()), ports);
+        self.tell(*client, &notice::gone(message.to.as_str()), ports);
     }
 }

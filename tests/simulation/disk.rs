@@ -1,0 +1,241 @@
+//! A node's disk: a plain model of the store. What was written is safe once it is synced; a crash takes the rest.
+
+use std::collections::BTreeMap;
+
+use clique::{
+    clique::{
+        Chain, Chunk, Origin,
+        chain::{EMPTY, Hash},
+    },
+    node::hub::{FromStore, Recovered, ToStore},
+};
+
+use crate::dice::Dice;
+
+/// Entries that were written in one piece.
+#[derive(Debug)]
+struct Row {
+    chunk: Chunk,
+    /// Bits have flipped: it cannot be read back as it was written. (What was written is kept to compute hashes.)
+    is_damaged: bool,
+}
+
+/// What is on the disk of one origin.
+#[derive(Debug)]
+struct Kept {
+    /// The last entry that is gone, and the running hash there.
+    base: (u64, Hash),
+    /// By the number of their first entry.
+    rows: BTreeMap<u64, Row>,
+}
+
+impl Kept {
+    fn height(&self) -> u64 {
+        self.rows.values().next_back().map_or(self.base.0, |row| row.chunk.last())
+    }
+
+    fn row(&self, number: u64) -> Option<&Row> {
+        self.rows.range(..=number).next_back().map(|(_, row)| row).filter(|row| row.chunk.last() >= number)
+    }
+
+    fn cut(&mut self, first: u64, hash: Hash) {
+        self.base = (first - 1, hash);
+        let rows = std::mem::take(&mut self.rows).into_values().filter(|row| row.chunk.last() >= first);
+        self.rows = rows.map(|row| (row.chunk.first.max(first), Row { chunk: row.chunk.from(first), ..row })).collect();
+    }
+
+    fn repair(&mut self, chunk: &Chunk) {
+        for row in self.rows.values_mut() {
+            if chunk.first <= row.chunk.first && row.chunk.last() <= chunk.last() {
+                row.is_damaged = false;
+            }
+        }
+    }
+
+    fn recovered(&self, origin: Origin, max_tail_bytes: usize) -> Recovered {
+        let mut chain = Chain::from_boundary(self.base.0, self.base.1);
+        let (mut tail, mut bytes, mut damaged) = (Vec::new(), 0, Vec::new());
+        for row in self.rows.values() {
+            chain.push(&row.chunk);
+            if row.is_damaged {
+                damaged.push((row.chunk.first, row.chunk.last()));
+            }
+        }
+        for row in self.rows.values().rev().take_while(|row| !row.is_damaged) {
+            bytes += row.chunk.bytes.len();
+            if bytes > max_tail_bytes {
+                break;
+            }
+            tail.insert(0, row.chunk.clone());
+        }
+        Recovered { origin, first: self.base.0 + 1, height: self.height(), chain, damaged, tail }
+    }
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub struct SimDisk {
+    kept: BTreeMap<Origin, Kept>,
+    /// Written, not yet synced.
+    queue: Vec<ToStore>,
+    reads: Vec<(u64, Origin, u64, usize)>,
+    pub is_full: bool,
+    /// The hub has been told that nothing can be written.
+    has_told: bool,
+    /// Something is going to be done about the queue.
+    pub is_busy: bool,
+    /// What the hub must never ask for.
+    pub wrong: Vec<String>,
+}
+
+impl SimDisk {
+    pub fn take(&mut self, order: ToStore) {
+        match order {
+            ToStore::Read { id, origin, from, max_bytes } => self.reads.push((id, origin, from, max_bytes)),
+            write => self.queue.push(write),
+        }
+    }
+
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.reads.is_empty()
+    }
+
+    /// The sequence of what was written last.
+    pub fn last_sequence(&self) -> Option<u64> {
+        self.queue.iter().rev().find_map(sequence)
+    }
+
+    /// Syncs what was written, if there is room, and answers what was read.
+    pub fn work(&mut self) -> Vec<FromStore> {
+        let mut answers = Vec::new();
+        if self.is_full && !self.queue.is_empty() {
+            if !std::mem::replace(&mut self.has_told, true) {
+                answers.push(FromStore::Unwritable { reason: "no space left on device".to_owned() });
+            }
+        } else {
+            if std::mem::take(&mut self.has_told) {
+                answers.push(FromStore::Writable);
+            }
+            let synced = self.last_sequence();
+            self.commit(usize::MAX);
+            answers.extend(synced.map(|sequence| FromStore::Synced { sequence }));
+        }
+        for (id, origin, from, max_bytes) in std::mem::take(&mut self.reads) {
+            let chunk = match self.kept.get(&origin).and_then(|kept| kept.row(from)) {
+                Some(row) if row.is_damaged => {
+                    let (first, last) = (row.chunk.first, row.chunk.last());
+                    answers.push(FromStore::Damaged { origin, first, last });
+                    None
+                }
+                row => row.map(|row| row.chunk.clone()).filter(|chunk| chunk.bytes.len() <= max_bytes.max(1 << 20)),
+            };
+            answers.push(FromStore::Read { id, chunk });
+        }
+        answers
+    }
+
+    /// Puts the first so many writes on the disk.
+    fn commit(&mut self, count: usize) {
+        let count = count.min(self.queue.len());
+        for write in self.queue.drain(..count) {
+            match write {
+                ToStore::Entries { origin, chunk, .. } => {
+                    let kept = self.kept.entry(origin).or_insert(Kept { base: (0, EMPTY), rows: BTreeMap::new() });
+                    if chunk.first != kept.height() + 1 {
+                        let (height, first) = (kept.height(), chunk.first);
+                        self.wrong.push(format!("{origin}#{first} was written after {height}"));
+                    }
+                    kept.rows.insert(chunk.first, Row { chunk, is_damaged: false });
+                }
+                ToStore::Cut { origin, first, hash, .. } => {
+                    let kept = self.kept.entry(origin).or_insert(Kept { base: (0, EMPTY), rows: BTreeMap::new() });
+                    kept.cut(first, hash);
+                }
+                ToStore::Repair { origin, chunk, .. } => {
+                    if let Some(kept) = self.kept.get_mut(&origin) {
+                        kept.repair(&chunk);
+                    }
+                }
+                ToStore::Read { .. } => {}
+            }
+        }
+    }
+
+    /// The process or the machine is gone: of what was not synced some may be on the disk all the same.
+    pub fn crash(&mut self, dice: &mut Dice) {
+        if !self.is_full && dice.chance(30) {
+            self.commit(usize::try_from(dice.below(self.queue.len() as u64 + 1)).unwrap());
+        }
+        self.forget_orders();
+    }
+
+    /// A stop in good order writes everything.
+    pub fn close(&mut self) {
+        if !self.is_full {
+            self.commit(usize::MAX);
+        }
+        self.forget_orders();
+    }
+
+    fn forget_orders(&mut self) {
+        (self.queue, self.reads) = (Vec::new(), Vec::new());
+        (self.has_told, self.is_busy) = (false, false);
+    }
+
+    pub fn wipe(&mut self) {
+        self.kept.clear();
+    }
+
+    /// Takes the last row of some origin away, as a store that forgets would.
+    pub fn forget_a_row(&mut self, dice: &mut Dice) {
+        let origins: Vec<Origin> = self.kept.keys().copied().collect();
+        if let Some(kept) = dice.pick(&origins).and_then(|origin| self.kept.get_mut(&origin)) {
+            kept.rows.pop_last();
+        }
+    }
+
+    /// Flips bits in some rows for which `is_elsewhere` holds; says how many.
+    pub fn damage(&mut self, dice: &mut Dice, is_elsewhere: impl Fn(Origin, u64) -> bool) -> usize {
+        let mut count = 0;
+        for (origin, kept) in &mut self.kept {
+            for row in kept.rows.values_mut() {
+                if dice.chance(20) && (row.chunk.first..=row.chunk.last()).all(|number| is_elsewhere(*origin, number)) {
+                    row.is_damaged = true;
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+
+    /// Whether an entry is on the disk, as it was written.
+    pub fn has(&self, origin: Origin, number: u64) -> bool {
+        self.kept.get(&origin).and_then(|kept| kept.row(number)).is_some_and(|row| !row.is_damaged)
+    }
+
+    pub fn recovered(&self, max_tail_bytes: usize) -> Vec<Recovered> {
+        self.kept.iter().map(|(origin, kept)| kept.recovered(*origin, max_tail_bytes)).collect()
+    }
+
+    /// Everything that can be read, each origin in order.
+    pub fn rows(&self) -> impl Iterator<Item = (Origin, &Chunk)> {
+        self.kept.iter().flat_map(|(origin, kept)| {
+            kept.rows.values().filter(|row| !row.is_damaged).map(move |row| (*origin, &row.chunk))
+        })
+    }
+
+    /// The latest incarnation of a node that anything is kept of.
+    pub fn last_incarnation(&self, node: u16) -> u64 {
+        let lives = self.kept.keys().filter(|origin| origin.node == node);
+        lives.map(|origin| origin.incarnation).max().unwrap_or(0)
+    }
+}
+
+fn sequence(order: &ToStore) -> Option<u64> {
+    match order {
+        ToStore::Entries { sequence, .. } | ToStore::Cut { sequence, .. } | ToStore::Repair { sequence, .. } => {
+            Some(*sequence)
+        }
+        ToStore::Read { .. } => None,
+    }
+}
