@@ -138,6 +138,12 @@ impl GroupWriter<'_> {
 
     fn append(&mut self, origin: Origin, chunk: &Chunk) -> Result<(), Trouble> {
         let mut stored = self.take(origin);
+        if chunk.first <= stored.height && stored.chain.height() < stored.height {
+            // Where the tail is damaged the hub begins before it, and gets it anew.
+            self.touched.insert(origin, stored);
+            self.repair(origin, chunk)?;
+            stored = self.take(origin);
+        }
         if chunk.last() > stored.height {
             let chunk = chunk.from(stored.height + 1);
             if chunk.first > stored.height + 1 {

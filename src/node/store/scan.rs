@@ -243,10 +243,16 @@ impl Pass {
         let height = record.height.max(read_to.unwrap_or_default());
         if self.next <= height {
             self.damage(self.next, height);
-            self.tail.clear();
         }
-        for (number, hash) in self.known(height) {
-            self.chain.skip_to(number, hash);
+        if self.next <= height {
+            // The chain goes on at the last boundary, so that what is damaged behind it comes as if it were new.
+            for (number, hash) in self.known(height) {
+                self.chain.skip_to(number, hash);
+            }
+        }
+        if self.chain.height() < height {
+            // What follows damage without a boundary between cannot be checked against the running hash.
+            self.tail.clear();
         }
         Some(Scanned {
             recovered: Recovered {
