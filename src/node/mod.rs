@@ -321,6 +321,7 @@ async fn open_until<E: std::fmt::Display>(
         sleep(LAST_ANSWERS_TIMEOUT).await;
     };
     tokio::select! {
+        biased;
         end = door => if let Err(error) = end {
             tracing::warn!("the {what} door has failed: {error}");
         },

@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use super::{
-    hub::{ClientId, FromClient, FromLink, FromStore, Hub, Mark, Now, Ports, ToStore, TraceStep},
+    hub::{
+        ClientId, FromClient, FromLink, FromStore, Hub, Mark, Now, Overview, Ports, ToStore, TraceStep,
+    },
     metrics::{Metrics, Status},
     outbox::{ClientOutbox, LinkOutbox},
     spans::NodeSpans,
@@ -52,6 +54,7 @@ enum Input {
     Store(FromStore),
     Hello(oneshot::Sender<Hello>),
     Status(oneshot::Sender<Status>),
+    Overview(oneshot::Sender<Box<Overview>>),
     Stop,
     Goodbye,
     End,
@@ -124,6 +127,13 @@ impl RouterHandle {
     pub async fn status(&self) -> Option<Status> {
         let (answer, answered) = oneshot::channel();
         self.send(Input::Status(answer)).await;
+        answered.await.ok()
+    }
+
+    /// What the node knows of all nodes; `None` once the router has ended.
+    pub async fn overview(&self) -> Option<Box<Overview>> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Overview(answer)).await;
         answered.await.ok()
     }
 
@@ -210,6 +220,7 @@ impl<W: World> Router<W> {
             } else {
                 let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
                 tokio::select! {
+                    biased;
                     count = self.inputs.recv_many(&mut received, MAX_INPUTS_PER_TURN) => {
                         if count == 0 {
                             return;
@@ -274,6 +285,9 @@ impl<W: World> Router<W> {
             }
             Input::Status(answer) => {
                 let _ = answer.send(status(&self.hub));
+            }
+            Input::Overview(answer) => {
+                let _ = answer.send(Box::new(self.hub.overview(now)));
             }
             Input::Stop => self.hub.stop(now, outputs),
             Input::Goodbye => self.hub.say_goodbye(now, outputs),

@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::{
     WireError,
-    peer::{Hello, Mail, Outcome, PeerFrame},
+    peer::{Hello, Mail, NodeReport, Outcome, PeerFrame},
 };
 use crate::{
     chat::{
@@ -330,6 +330,7 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         }
         PeerFrame::Goodbye => (12, pb::Goodbye {}.encode_to_vec()),
         PeerFrame::Refusal(reason) => (13, pb::Refusal { reason: reason.clone() }.encode_to_vec()),
+        PeerFrame::Report(report) => (14, pb::NodeReport::from(&**report).encode_to_vec()),
     }
 }
 
@@ -372,6 +373,7 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
         11 => PeerFrame::Members(try_all(decode::<pb::Members>(bytes)?.members)?),
         12 => PeerFrame::Goodbye,
         13 => PeerFrame::Refusal(decode::<pb::Refusal>(bytes)?.reason),
+        14 => PeerFrame::Report(Box::new(decode::<pb::NodeReport>(bytes)?.try_into()?)),
         _ => return Err(WireError::Malformed("frame from a peer: unknown kind")),
     })
 }
@@ -386,6 +388,35 @@ impl TryFrom<pb::Mail> for Mail {
     type Error = WireError;
     fn try_from(mail: pb::Mail) -> Result<Self, WireError> {
         Ok(Self { registration: required(mail.registration)?.try_into()?, received: heights_from_proto(mail.received) })
+    }
+}
+
+impl From<&NodeReport> for pb::NodeReport {
+    fn from(report: &NodeReport) -> Self {
+        Self {
+            clients: report.clients,
+            people: report.people,
+            sees: all_into(&report.sees),
+            stopping: report.is_stopping,
+            unwritable: report.unwritable.clone(),
+            damaged: report.damaged,
+            diverging: report.diverging,
+        }
+    }
+}
+
+impl TryFrom<pb::NodeReport> for NodeReport {
+    type Error = WireError;
+    fn try_from(report: pb::NodeReport) -> Result<Self, WireError> {
+        Ok(Self {
+            clients: report.clients,
+            people: report.people,
+            sees: report.sees.into_iter().map(node).collect::<Result<_, _>>()?,
+            is_stopping: report.stopping,
+            unwritable: report.unwritable,
+            damaged: report.damaged,
+            diverging: report.diverging,
+        })
     }
 }
 

@@ -38,6 +38,7 @@ impl From<u64> for Feed {
 impl Hub {
     /// Everything that links are owed: presence, outcomes, entries, heights, heartbeats; and the end of dead ones.
     pub(super) fn pump_links(&mut self, now: Now, ports: &mut impl Ports) {
+        self.tell_report(now, ports);
         let timing = self.settings.timing;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {

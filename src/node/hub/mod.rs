@@ -12,12 +12,14 @@
 //! output has drained. Nothing is queued twice, nothing is dropped, and nobody waits for anybody.
 
 mod accept;
+mod alarms;
 mod clients;
 mod delivery;
 mod feeding;
 mod links;
 mod mailboxes;
 mod outcomes;
+mod overview;
 mod people;
 mod ports;
 mod reading;
@@ -41,12 +43,14 @@ use self::{
     delivery::Cursor,
     links::Link,
     outcomes::{Outcomes, Owed},
+    overview::Reported,
     reading::Reads,
     receipts::Receipts,
 };
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
+    overview::{History, NodeCondition, NodeOverview, OriginHeight, Overview},
     ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span},
     storage::{FromStore, Recovered, ToStore},
 };
@@ -125,6 +129,8 @@ struct Lost {
     since_ms: u64,
     said_goodbye: bool,
     is_announced: bool,
+    /// What it was known to hold.
+    heights: Heights,
 }
 
 /// What waits for somebody whose node went away without a goodbye.
@@ -183,6 +189,7 @@ pub struct Hub {
     /// Extended clients that have not been told yet who is here.
     newcomers: Vec<ClientId>,
     nodes_changed: bool,
+    reported: Reported,
     has_more_to_apply: bool,
     /// Nobody is let in any more.
     is_stopping: bool,
@@ -224,6 +231,7 @@ impl Hub {
             people_news: Vec::new(),
             newcomers: Vec::new(),
             nodes_changed: false,
+            reported: Reported::default(),
             has_more_to_apply: false,
             is_stopping: false,
             has_said_goodbye: false,
