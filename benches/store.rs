@@ -83,12 +83,8 @@ fn read_through(bencher: Bencher, row_entries: u64) {
     let folder = tempfile::tempdir().expect("a directory");
     let chunks = (0..ENTRIES / row_entries).map(|group| chunk(1 + group * row_entries, row_entries)).collect();
     write(folder.path(), chunks, Sync::Never);
-    let settings = StoreSettings {
-        directory: folder.path().to_owned(),
-        node: 0,
-        sync: Sync::Always,
-        max_tail_bytes: 64 << 20,
-    };
+    let settings =
+        StoreSettings { directory: folder.path().to_owned(), node: 0, sync: Sync::Always, max_tail_bytes: 64 << 20 };
     bencher.counter(ItemsCount::new(ENTRIES / row_entries * row_entries)).bench_local(|| {
         let opened = Store::open(&settings, 1, |_| 0, |seen, _, chunk| *seen += chunk.ends.len());
         opened.expect("the store can be opened").state

@@ -18,12 +18,12 @@ use std::{
 use config::{Config, Environment, File, FileFormat};
 use serde::Deserialize;
 
+use self::storage::{Place, Storage, storage};
 pub use self::{
     args::{CommonArgs, NodeArgs, StatusArgs},
     bench::{BenchArgs, BenchWorkload, bench},
     client::{ClientArgs, client},
 };
-use self::storage::{Place, Storage, storage};
 use crate::{
     clique::Secret,
     node::{Limits, NodeSettings, hub::Timing},

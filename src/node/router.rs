@@ -16,9 +16,7 @@ use tokio::{
 };
 
 use super::{
-    hub::{
-        ClientId, FromClient, FromLink, FromStore, Hub, Mark, Now, Overview, Ports, ToStore, TraceStep,
-    },
+    hub::{ClientId, FromClient, FromLink, FromStore, Hub, Mark, Now, Overview, Ports, ToStore, TraceStep},
     metrics::{Metrics, Status},
     outbox::{ClientOutbox, LinkOutbox},
     spans::NodeSpans,

@@ -132,7 +132,8 @@ fn whole_chain(chunks: &[Chunk]) -> Chain {
 /// Changes a byte in the middle of a text that is in the file, everywhere it is.
 fn flip(path: &Path, text: &str) {
     let mut bytes = fs::read(path).unwrap();
-    let places: Vec<usize> = (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text.as_bytes())).collect();
+    let places: Vec<usize> =
+        (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text.as_bytes())).collect();
     assert!(!places.is_empty(), "{text} is not there");
     for at in places {
         bytes[at + 2] ^= 0x10;

@@ -6,12 +6,27 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append { origin: u8, count: u64, text_bytes: usize },
+    Append {
+        origin: u8,
+        count: u64,
+        text_bytes: usize,
+    },
     /// Cut at this share of the segments that are held.
-    Cut { origin: u8, share: f64 },
+    Cut {
+        origin: u8,
+        share: f64,
+    },
     /// Replaced by what it was.
-    Repair { origin: u8, from: f64, count: u64 },
-    Read { origin: u8, at: f64, max_bytes: usize },
+    Repair {
+        origin: u8,
+        from: f64,
+        count: u64,
+    },
+    Read {
+        origin: u8,
+        at: f64,
+        max_bytes: usize,
+    },
     Sync,
     Reopen,
 }
