@@ -70,7 +70,9 @@ fn write_and_kill(clique: &mut Clique, kill_after: u64, acknowledged: &mut Ackno
     clique.start(0);
     let mut writer = clique.extended(0, "writer");
     let text = |number: u64| format!("{number} {:x>1$}", "", usize::try_from(number * 7 % 300).unwrap());
-    (0..WINDOW).for_each(|number| drop(writer.send("*", text(number))));
+    for number in 0..WINDOW {
+        writer.send("*", text(number));
+    }
     let mut accepted = 0;
     while accepted < kill_after {
         let frame = writer.next();
@@ -105,26 +107,6 @@ fn a_node_that_is_killed_a_hundred_times_keeps_what_it_acknowledged() {
     clique.start(0);
     assert!(clique.terminate(0).success());
     assert_kept(&directory, &acknowledged);
-}
-
-#[test]
-fn who_comes_back_after_the_crash_is_given_what_was_acknowledged() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut clique = Clique::new(1).with("CLIQUE_DATA", folder.path().join("node").display());
-    clique.start(0);
-    let reader = clique.extended(0, "reader");
-    let heights = reader.registered.heights.clone();
-    let mut writer = clique.extended(0, "writer");
-    let references: Vec<u64> = (0..50).map(|number| writer.send("*", format!("message {number}"))).collect();
-    for reference in references {
-        writer.receipt(reference, State::Accepted);
-    }
-    clique.kill(0);
-    clique.start(0);
-    let mut reader = Extended::resumed(clique.chat(0), "reader", heights, Vec::new());
-    for number in 0..50 {
-        assert_eq!(reader.delivery().text, format!("message {number}").as_bytes());
-    }
 }
 
 #[test]
