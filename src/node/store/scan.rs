@@ -198,7 +198,7 @@ impl Pass {
             let to = chunk.last().min(boundary_before(self.chain.height()) + SEGMENT_ENTRIES);
             let begin = boundary_before(self.chain.height()) + 1;
             self.chain.push_to(chunk, to);
-            if to % SEGMENT_ENTRIES > 0 {
+            if !to.is_multiple_of(SEGMENT_ENTRIES) {
                 continue;
             }
             match self.boundaries.get(&to).copied() {
