@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod client;
+mod storage;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,6 +18,7 @@ use std::{
 use config::{Config, Environment, File, FileFormat};
 use serde::Deserialize;
 
+use self::storage::{Place, Storage, storage};
 pub use self::{
     args::{CommonArgs, NodeArgs, StatusArgs},
     bench::{BenchArgs, BenchWorkload, bench},
@@ -63,6 +65,8 @@ pub enum ConfigError {
     EmptySecret(PathBuf),
     #[error("{name} is {value}, but goes from {min} to {max}")]
     Range { name: &'static str, value: u64, min: u64, max: u64 },
+    #[error("CLIQUE_SYNC is {0}, and is one of always, interval:MS (such as interval:50) and never")]
+    Sync(String),
     #[error("{0} is not a log format; there are text and json")]
     LogFormat(String),
     #[error("a clique in one process has 1 to 32 nodes, not {0}")]
@@ -111,7 +115,11 @@ struct Raw {
     advertise: Option<String>,
     secret: Option<String>,
     secret_file: Option<PathBuf>,
-    log_mib: u64,
+    data: Option<String>,
+    sync: String,
+    keep_days: u64,
+    keep_mib: u64,
+    log_mib: Option<u64>,
     history_shown: usize,
     drain_ms: u64,
     max_connections: usize,
@@ -167,7 +175,8 @@ pub fn node(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<No
         }
         None => return Err(ConfigError::NoIndex { last: ports.len() - 1 }),
     };
-    Ok(NodeConfig { node: node_settings(&raw, &ports, index)?, log: log(&raw, "info")?, trace: trace(environment)? })
+    let node = node_settings(&raw, &ports, index, Place::OneNode)?;
+    Ok(NodeConfig { node, log: log(&raw, "info")?, trace: trace(environment)? })
 }
 
 /// The settings of `count` nodes in one process, on loopback.
@@ -190,7 +199,8 @@ pub fn up(args: &NodeArgs, count: u16, environment: &HashMap<String, String>) ->
         raw.secret = Some(format!("{:032x}", rand::random::<u128>()));
     }
     (raw.peers, raw.grpc_port, raw.http_port, raw.advertise) = (None, None, None, None);
-    let nodes = (0..ports.len()).map(|index| node_settings(&raw, &ports, index)).collect::<Result<_, _>>()?;
+    let settings = |index| node_settings(&raw, &ports, index, Place::ManyNodes);
+    let nodes = (0..ports.len()).map(settings).collect::<Result<_, _>>()?;
     Ok(UpConfig { nodes, log: log(&raw, "warn")?, trace: trace(environment)? })
 }
 
@@ -221,7 +231,7 @@ fn http_target(
     let raw = read(args, environment)?;
     let ports = ports(&raw.ports)?;
     let index = given_index(&raw, &ports)?.or(default_index).ok_or(ConfigError::NoIndex { last: ports.len() - 1 })?;
-    let settings = node_settings(&raw, &ports, index)?;
+    let settings = node_settings(&raw, &ports, index, Place::OneNode)?;
     let host = if settings.listen.is_unspecified() { loopback_like(settings.listen) } else { settings.listen };
     Ok(socket(host, settings.http_port))
 }
@@ -233,7 +243,9 @@ fn read(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<Raw, C
     let mut builder = Config::builder()
         .set_default("ports", "4000,4010,4020,4030,4040")?
         .set_default("listen", "127.0.0.1")?
-        .set_default("log_mib", 256)?
+        .set_default("sync", "always")?
+        .set_default("keep_days", 30)?
+        .set_default("keep_mib", 1_024)?
         .set_default("history_shown", 20)?
         .set_default("drain_ms", 5_000)?
         .set_default("max_connections", number(limits.max_connections as u64))?
@@ -306,8 +318,9 @@ fn given_index(raw: &Raw, ports: &[u16]) -> Result<Option<usize>, ConfigError> {
     raw.index.as_ref().map(|index| index.trim().parse().map_err(|_| not_an_index(index))).transpose()
 }
 
-fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings, ConfigError> {
-    let chat_port = *ports.get(index).ok_or(ConfigError::Index { index, count: ports.len() })?;
+fn node_settings(raw: &Raw, ports: &[u16], index: usize, place: Place) -> Result<NodeSettings, ConfigError> {
+    let out_of_range = || ConfigError::Index { index, count: ports.len() };
+    let chat_port = *ports.get(index).ok_or_else(out_of_range)?;
     let listen: IpAddr = raw.listen.parse().map_err(|_| ConfigError::Listen(raw.listen.clone()))?;
     let peer_port = raw.grpc_port.unwrap_or(chat_port + GRPC_PORT_OFFSET);
     let http_port = raw.http_port.unwrap_or(chat_port + HTTP_PORT_OFFSET);
@@ -330,8 +343,10 @@ fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings,
             (others.map(|(_, port)| socket(host, port + GRPC_PORT_OFFSET)).collect(), ports.len())
         }
     };
+    let index = u16::try_from(index).map_err(|_| out_of_range())?;
+    let Storage { store, max_log_bytes, keep } = storage(raw, place, index)?;
     Ok(NodeSettings {
-        index: u16::try_from(index).map_err(|_| ConfigError::Index { index, count: ports.len() })?,
+        index,
         listen,
         chat_port,
         peer_port,
@@ -340,8 +355,9 @@ fn node_settings(raw: &Raw, ports: &[u16], index: usize) -> Result<NodeSettings,
         expected_nodes,
         advertise,
         secret: Secret::new(secret(raw)?),
-        max_log_bytes: usize::try_from(range("CLIQUE_LOG_MIB", raw.log_mib, 1, 1 << 20)?).unwrap_or(usize::MAX >> 20)
-            << 20,
+        store,
+        keep,
+        max_log_bytes,
         history_shown: raw.history_shown.min(HISTORY_MAX),
         drain_ms: range("CLIQUE_DRAIN_MS", raw.drain_ms, 0, 3_600_000)?,
         limits: Limits {

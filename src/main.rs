@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -14,7 +15,11 @@ use clique::{
     bench, client,
     config::{self, BenchArgs, ClientArgs, LogSettings, NodeArgs, StatusArgs},
     health,
-    node::{Node, NodeSettings, world::RealWorld},
+    node::{
+        Node, NodeSettings,
+        store::{StoreError, verify::verify},
+        world::RealWorld,
+    },
     status,
     telemetry::{ServiceName, Spans, init_logs},
     up::Up,
@@ -52,6 +57,15 @@ enum Command {
     /// Exit code 0 if all is well, 1 if something is wrong (a node cannot be reached, lacks messages for long, is damaged
     /// or contradicts another), 2 if there is no answer.
     Status(Box<StatusArgs>),
+    /// Check a data directory that no node is using; exit code 0 if it is sound, 1 if damaged, 2 if it cannot be looked at.
+    Verify {
+        /// The directory: what CLIQUE_DATA says for one node.
+        #[arg(value_name = "DIR", env = "CLIQUE_DATA")]
+        directory: PathBuf,
+        /// One JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Open files of a node that are not for clients: peers, probes, scrapers, and what the process itself needs.
@@ -75,6 +89,7 @@ fn main() -> ExitCode {
             Command::Bench(args) => return run_bench(&args).await,
             Command::Health(args) => check_health(&args).await,
             Command::Status(args) => return show_status(&args).await,
+            Command::Verify { directory, json } => return run_verify(&directory, json),
         }
         .map_or_else(|(code, error)| fail(code, &error), |()| ExitCode::SUCCESS)
     });
@@ -165,6 +180,19 @@ async fn run_bench(args: &BenchArgs) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(1, &error),
     }
+}
+
+fn run_verify(directory: &std::path::Path, is_json: bool) -> ExitCode {
+    let report = match verify(directory) {
+        Ok(report) => report,
+        Err(error @ StoreError::Damaged { .. }) => return fail(1, &error.into()),
+        Err(error) => return fail(BAD_SETTINGS, &error.into()),
+    };
+    match is_json.then(|| serde_json::to_string(&report)).transpose() {
+        Ok(json) => println!("{}", json.unwrap_or_else(|| report.to_string())),
+        Err(error) => return fail(BAD_SETTINGS, &error.into()),
+    }
+    if report.sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn check_health(args: &NodeArgs) -> Result<(), Failure> {

@@ -47,7 +47,19 @@ pub struct NodeArgs {
     /// A file with the clique's secret (the secret itself is not taken from the command line, where others see it).
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<String>,
-    /// Memory for the log, in MiB.
+    /// Directory of the log on disk, or :memory: for none; ./clique-data/node-N if not given.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
+    /// When the log is put on the disk for sure: always (before a message is acknowledged), interval:MS, or never.
+    #[arg(long, value_name = "WHEN")]
+    pub sync: Option<String>,
+    /// How many days the log is kept; 0 for ever.
+    #[arg(long, value_name = "DAYS")]
+    pub keep_days: Option<String>,
+    /// How much of the log is kept, in MiB; 0 for all.
+    #[arg(long, value_name = "MIB")]
+    pub keep_mib: Option<String>,
+    /// Memory for the log, in MiB; 64 if not given, 256 without a disk.
     #[arg(long, value_name = "MIB")]
     pub log_mib: Option<String>,
     /// Messages that people who write lines are shown first, of what was said last.
@@ -78,7 +90,7 @@ pub struct NodeArgs {
 
 impl NodeArgs {
     /// Keys and what the flags say of them.
-    pub(super) fn overrides(&self) -> [(&'static str, &Option<String>); 19] {
+    pub(super) fn overrides(&self) -> [(&'static str, &Option<String>); 23] {
         [
             ("log", &self.common.log),
             ("log_format", &self.common.log_format),
@@ -90,6 +102,10 @@ impl NodeArgs {
             ("peers", &self.peers),
             ("advertise", &self.advertise),
             ("secret_file", &self.secret_file),
+            ("data", &self.data),
+            ("sync", &self.sync),
+            ("keep_days", &self.keep_days),
+            ("keep_mib", &self.keep_mib),
             ("log_mib", &self.log_mib),
             ("history_shown", &self.history_shown),
             ("drain_ms", &self.drain_ms),

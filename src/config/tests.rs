@@ -1,6 +1,7 @@
 use std::io::Write as _;
 
 use super::*;
+use crate::{clique::Keep, node::store::Sync};
 
 fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -21,7 +22,27 @@ fn by_default_a_node_takes_three_ports_on_loopback_and_knows_the_four_others() {
     assert!(node.listen.is_loopback());
     assert_eq!(node.peers, ["127.0.0.1:4001", "127.0.0.1:4021", "127.0.0.1:4031", "127.0.0.1:4041"]);
     assert_eq!((node.expected_nodes, node.advertise.as_str()), (5, "127.0.0.1:4011"));
-    assert_eq!((node.max_log_bytes, node.drain_ms), (256 << 20, 5_000));
+    assert_eq!((node.max_log_bytes, node.drain_ms), (64 << 20, 5_000));
+    let store = node.store.unwrap();
+    assert_eq!((store.directory, store.sync), ("./clique-data/node-1".into(), Sync::Always));
+    assert_eq!(node.keep, Keep { max_age_ms: 30 * 86_400_000, max_bytes: 1 << 30 });
+}
+
+#[test]
+fn the_log_is_in_memory_or_where_it_is_said() {
+    let memory = settings(&[("CLIQUE_DATA", ":memory:")]).unwrap();
+    assert!(memory.store.is_none());
+    assert_eq!(memory.max_log_bytes, 256 << 20);
+    let pairs = [("CLIQUE_DATA", "/data"), ("CLIQUE_SYNC", "interval:50"), ("CLIQUE_KEEP_DAYS", "0")];
+    let node = settings(&[&pairs[..], &[("CLIQUE_KEEP_MIB", "7"), ("CLIQUE_LOG_MIB", "3")]].concat()).unwrap();
+    let store = node.store.unwrap();
+    assert_eq!((store.directory, store.node, store.max_tail_bytes), ("/data".into(), 1, 3 << 20));
+    assert_eq!(store.sync, Sync::Interval(std::time::Duration::from_millis(50)));
+    assert_eq!(node.keep, Keep { max_age_ms: 0, max_bytes: 7 << 20 });
+    let up = up(&NodeArgs::default(), 2, &environment(&[("CLIQUE_DATA", "/data"), ("CLIQUE_SYNC", "never")])).unwrap();
+    let stores: Vec<_> = up.nodes.into_iter().map(|node| node.store.unwrap()).collect();
+    assert_eq!(stores[1].directory, std::path::Path::new("/data/node-1"));
+    assert_eq!((stores[0].node, stores[0].sync), (0, Sync::Never));
 }
 
 #[test]
@@ -47,7 +68,9 @@ fn a_file_with_a_misspelt_key_is_refused_with_the_key() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
-    let cases: [(&[(&str, &str)], &str); 10] = [
+    let cases: [(&[(&str, &str)], &str); 12] = [
+        (&[("CLIQUE_SYNC", "sometimes")], "CLIQUE_SYNC is sometimes"),
+        (&[("CLIQUE_SYNC", "interval:0")], "goes from 1"),
         (&[("CLIQUE_INDEX", "5")], "from 0 to 4"),
         (&[("CLIQUE_INDEX", "two")], "two is no index"),
         (&[("CLIQUE_PORTS", "4000,4000")], "used twice"),

@@ -5,10 +5,12 @@
 //!                          outbox  ◀─ │ router │ ─▶ link ─▶ dialer    ─▶
 //!                                     │ (hub)  │
 //!           web_door (health, metrics)└────────┘
+//!                                       ▲ ▼
+//!                                      store (the log on disk)
 //! ```
 //!
-//! A node is born in this order: ports bound, router, doors, dialler. It dies in the other: no new people, everybody
-//! told, peers given the rest, goodbyes, sockets flushed; all within one deadline.
+//! A node is born in this order: ports bound, store read through, router, doors, dialler. It dies in the other: no new people, everybody
+//! told, peers given the rest, goodbyes, sockets flushed, store synced; all within one deadline.
 
 mod client_door;
 mod dialer;
@@ -41,12 +43,13 @@ use tonic::transport::Server;
 use self::{
     dialer::{Dialer, FRAME_BYTES, MAX_MESSAGE_BYTES, WINDOW_BYTES},
     guests::Guests,
-    hub::{Hub, HubSettings},
+    hub::{Hub, HubSettings, Now},
     metrics::Metrics,
     peer_door::{LinkContext, PeerService},
     router::{Router, RouterHandle},
     session::SessionContext,
     spans::NodeSpans,
+    store::{Opened, Store, StoreError, StoreSettings, StoreThreads},
     warnings::Warnings,
     world::World,
 };
@@ -73,6 +76,8 @@ const GOODBYES: Duration = Duration::from_millis(1_500);
 const MAX_UNPROVED: Duration = Duration::from_secs(10);
 /// How long a door of a node that stops waits for its connections, links among them, to come to their end.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a node waits for its disk at the end, even if the drain time is over.
+const LAST_SYNC_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,12 @@ pub enum StartError {
     PortInUse { what: &'static str, address: SocketAddr },
     #[error("the {what} port {address} cannot be opened: {error}")]
     Port { what: &'static str, address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the threads of the store cannot be started: {0}; allow this user more processes")]
+    StoreThreads(io::Error),
+    #[error("the data directory could not be read through, because of a fault in the program: {0}")]
+    Birth(#[from] tokio::task::JoinError),
     #[error("the gRPC description of the service cannot be read: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -93,6 +104,7 @@ pub struct Node {
     pub http_address: SocketAddr,
     index: u16,
     router: RouterHandle,
+    store: Option<StoreThreads>,
     spans: Spans,
     drain: Duration,
     /// Everything but the router.
@@ -123,33 +135,46 @@ impl Node {
         let (chat_address, chat) = bind("chat", settings.chat_port).await?;
         let (peer_address, peers) = bind("gRPC", settings.peer_port).await?;
         let (http_address, http) = bind("HTTP", settings.http_port).await?;
-        let origin = Origin { node: settings.index, incarnation: world.unix_us() };
         let advertise = match settings.advertise.as_str() {
             "" => peer_address.to_string(),
             advertise => advertise.to_owned(),
         };
-        let hub = Hub::new(HubSettings {
-            origin,
+        let hub_settings = HubSettings {
+            origin: Origin { node: settings.index, incarnation: world.unix_us() },
             advertise,
             chat_port: chat_address.port(),
             expected_nodes: settings.expected_nodes,
             max_log_bytes: settings.max_log_bytes,
             history_shown: settings.history_shown,
-            has_store: false,
-            keep: Keep::default(),
+            has_store: settings.store.is_some(),
+            // Without a disk the log's bound in memory is what counts.
+            keep: if settings.store.is_some() { settings.keep } else { Keep::default() },
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
-        });
+        };
+        let (hub, store) = born(hub_settings, settings.store.clone()).await?;
+        let origin = hub.origin();
         let metrics = Arc::new(Metrics::default());
         let node_spans = NodeSpans::new(spans.clone(), settings.index);
         let (dial, learned) = mpsc::unbounded_channel();
-        let (router, handle) = Router::new(hub, world.clone(), metrics.clone(), node_spans.clone(), dial);
+        let (mut router, handle) = Router::new(hub, world.clone(), metrics.clone(), node_spans.clone(), dial);
+        let store = match store {
+            Some(store) => {
+                let answers = handle.clone();
+                let (to_store, threads) =
+                    store.start(move |answer| answers.store(answer)).map_err(StartError::StoreThreads)?;
+                router.attach_store(to_store);
+                Some(threads)
+            }
+            None => None,
+        };
         let node = Self {
             chat_address,
             peer_address,
             http_address,
             index: settings.index,
             router: handle.clone(),
+            store,
             spans,
             drain: Duration::from_millis(settings.drain_ms),
             tasks: TaskTracker::new(),
@@ -262,9 +287,31 @@ impl Node {
         self.router.end().await;
         self.router_task.close();
         let _ = timeout_at(deadline.max(Instant::now() + Duration::from_millis(100)), self.router_task.wait()).await;
+        if let Some(store) = self.store {
+            // Nobody can say anything to it any more; a disk that hangs does not hold up the end.
+            let closed = tokio::task::spawn_blocking(|| store.close());
+            if timeout_at(deadline.max(Instant::now() + LAST_SYNC_TIMEOUT), closed).await.is_err() {
+                tracing::warn!(node = self.index, "the disk had not taken everything when the drain time was over");
+            }
+        }
         self.spans.shutdown(Duration::from_secs(1)).await;
         tracing::info!(node = self.index, "node {} has stopped", self.index);
     }
+}
+
+/// A hub that begins with what is on the disk, and its store, if it has one.
+async fn born(settings: HubSettings, store: Option<StoreSettings>) -> Result<(Hub, Option<Store>), StartError> {
+    let Some(store) = store else { return Ok((Hub::new(settings), None)) };
+    let opened = tokio::task::spawn_blocking(move || {
+        let now = Now { unix_us: settings.origin.incarnation, monotonic_ms: 0 };
+        let begin = |incarnation| {
+            Hub::new(HubSettings { origin: Origin { incarnation, ..settings.origin }, ..settings.clone() })
+        };
+        let Opened { store, state: mut hub, recovered } = Store::open(&store, now.unix_us, begin, Hub::recall)?;
+        hub.recover(recovered, now);
+        Ok((hub, Some(store)))
+    });
+    opened.await?
 }
 
 /// Runs a door. Somebody who has connected and says nothing does not hold up a node that stops.

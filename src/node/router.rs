@@ -17,10 +17,11 @@ use tokio::{
 };
 
 use super::{
-    hub::{ClientId, FromClient, FromLink, Hub, Mark, Now, Overview, Ports, ToStore, TraceStep},
+    hub::{ClientId, FromClient, FromLink, FromStore, Hub, Mark, Now, Overview, Ports, ToStore, TraceStep},
     metrics::{Metrics, Status},
     outbox::{ClientOutbox, LinkOutbox},
     spans::NodeSpans,
+    store::StoreHandle,
     vault::Vault,
     world::World,
 };
@@ -50,6 +51,7 @@ enum Input {
     Client(ClientId, FromClient),
     OpenLink(LinkId, Arc<LinkOutbox>, Opening),
     Link(LinkId, FromLink),
+    Store(FromStore),
     Hello(oneshot::Sender<Hello>),
     Status(oneshot::Sender<Status>),
     Overview(oneshot::Sender<Box<Overview>>),
@@ -106,6 +108,12 @@ impl RouterHandle {
 
     pub async fn link(&self, link: LinkId, input: FromLink) {
         self.send(Input::Link(link, input)).await;
+    }
+
+    /// What the store has to say. Waits; not for use in a task.
+    pub fn store(&self, input: FromStore) {
+        // An error means that the router has ended.
+        let _ = self.inputs.blocking_send(Input::Store(input));
     }
 
     /// What this node says of itself to a peer; `None` once the router has ended.
@@ -188,10 +196,16 @@ impl<W: World> Router<W> {
             touched_links: Vec::new(),
             metrics,
             spans,
+            store: None,
             dial,
         };
         let handle = RouterHandle { inputs: sender, next_id: Arc::new(AtomicU64::new(1)) };
         (Self { hub, world, start: Instant::now(), inputs, outputs, has_ended: false }, handle)
+    }
+
+    /// Before it runs: the disk behind the log.
+    pub fn attach_store(&mut self, store: StoreHandle) {
+        self.outputs.store = Some(store);
     }
 
     /// Runs until it is ended, or every handle is gone.
@@ -270,6 +284,7 @@ impl<W: World> Router<W> {
                     outputs.links.remove(&link);
                 }
             }
+            Input::Store(input) => self.hub.from_store(input, now, outputs),
             Input::Hello(answer) => {
                 let _ = answer.send(self.hub.hello());
             }
@@ -312,6 +327,8 @@ struct Outputs {
     touched_links: Vec<LinkId>,
     metrics: Arc<Metrics>,
     spans: NodeSpans,
+    /// `None` for a node without a disk.
+    store: Option<StoreHandle>,
     dial: mpsc::UnboundedSender<Member>,
 }
 
@@ -407,8 +424,10 @@ impl Ports for Outputs {
         }
     }
 
-    fn to_store(&mut self, _: ToStore) {
-        // Without a store the hub has nothing for it.
+    fn to_store(&mut self, order: ToStore) {
+        if let Some(store) = &self.store {
+            store.say(order);
+        }
     }
 
     fn hash_passphrase(&mut self, client: ClientId, passphrase: Passphrase) {

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::hub::Timing;
-use crate::clique::Secret;
+use super::{hub::Timing, store::StoreSettings};
+use crate::clique::{Keep, Secret};
 
 /// The settings of one node.
 #[derive(Debug, Clone)]
@@ -22,6 +22,10 @@ pub struct NodeSettings {
     /// "host:port" where others reach this node's gRPC port.
     pub advertise: String,
     pub secret: Secret,
+    /// The log on disk; `None` to have it in memory only.
+    pub store: Option<StoreSettings>,
+    /// What is kept of the log.
+    pub keep: Keep,
     /// Memory for the log, in bytes.
     pub max_log_bytes: usize,
     /// Messages that people who write lines are shown first, of what was said last; 0 is none.
@@ -76,6 +80,8 @@ impl NodeSettings {
             expected_nodes: 1,
             advertise: String::new(),
             secret: Secret::default(),
+            store: None,
+            keep: Keep::default(),
             max_log_bytes: 256 << 20,
             history_shown: 20,
             drain_ms: 5_000,

@@ -27,7 +27,7 @@ pub struct Process {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// A command with a clean environment, but for the settings given.
+/// A command with a clean environment, but for the settings given. Nodes keep nothing on the disk unless they say where.
 pub fn command(arguments: &[&str], settings: &[(String, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clique"));
     command.args(arguments).stdin(Stdio::null());
@@ -37,6 +37,7 @@ pub fn command(arguments: &[&str], settings: &[(String, String)]) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("CLIQUE_DATA", ":memory:");
     command.envs(settings.iter().map(|(name, value)| (name, value)));
     command
 }

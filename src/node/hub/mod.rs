@@ -271,6 +271,12 @@ impl Hub {
         }
     }
 
+    /// This node's present life.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.settings.origin
+    }
+
     /// This node's index.
     #[must_use]
     pub fn node(&self) -> u16 {

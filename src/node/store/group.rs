@@ -70,17 +70,15 @@ fn forget_all_but_last(chain: &mut Chain) -> u64 {
 
 /// Origins by what is on the disk of them.
 pub type Origins = BTreeMap<Origin, Stored>;
+/// Entries that should have been given and were not, first and last.
+pub type Gaps = Vec<(Origin, u64, u64)>;
 
 /// Writes a group into a transaction. Gives the origins as they are once that is committed, and stretches that should
 /// have been given and were not.
 ///
 /// # Errors
 /// What the database says; then nothing of it counts.
-pub fn write(
-    transaction: &WriteTransaction,
-    origins: &Origins,
-    group: &[ToStore],
-) -> Result<(Origins, Vec<(Origin, u64, u64)>), Trouble> {
+pub fn write(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore]) -> Result<(Origins, Gaps), Trouble> {
     let mut group_writer = GroupWriter {
         origins,
         entries: transaction.open_table(ENTRIES)?,
@@ -124,7 +122,7 @@ struct GroupWriter<'a> {
     entries: Table<'a, Key, &'static [u8]>,
     boundaries: Table<'a, Key, &'static [u8]>,
     touched: Origins,
-    gaps: Vec<(Origin, u64, u64)>,
+    gaps: Gaps,
 }
 
 impl GroupWriter<'_> {
@@ -136,6 +134,12 @@ impl GroupWriter<'_> {
 
     fn append(&mut self, origin: Origin, chunk: &Chunk) -> Result<(), Trouble> {
         let mut stored = self.take(origin);
+        if chunk.first <= stored.height && stored.chain.height() < stored.height {
+            // Where the tail is damaged the hub begins before it, and gets it anew.
+            self.touched.insert(origin, stored);
+            self.repair(origin, chunk)?;
+            stored = self.take(origin);
+        }
         if chunk.last() > stored.height {
             let chunk = chunk.from(stored.height + 1);
             if chunk.first > stored.height + 1 {
@@ -271,7 +275,7 @@ impl GroupWriter<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Origins, Vec<(Origin, u64, u64)>), Trouble> {
+    fn finish(mut self) -> Result<(Origins, Gaps), Trouble> {
         let mut touched = std::mem::take(&mut self.touched);
         for (origin, stored) in &mut touched {
             self.write_row(*origin, &mut stored.row)?;

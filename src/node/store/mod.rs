@@ -18,6 +18,7 @@ mod lock;
 mod reader;
 mod scan;
 mod tables;
+pub mod verify;
 mod workers;
 
 use std::{
@@ -221,8 +222,7 @@ impl Store {
         let lock = Lock::take(directory)?;
         let mut is_second_try = false;
         loop {
-            let read = guarded(|| read_through(&open, settings, unix_us, &begin, &visit));
-            let trouble = match read {
+            let trouble = match read_through(&open, settings, unix_us, &begin, &visit) {
                 Ok(Read { database, state, scanned }) => {
                     let recovered: Vec<Recovered> = scanned.into_iter().map(|scanned| scanned.recovered).collect();
                     let origins = recovered.iter().map(|found| (found.origin, Stored::recovered(found))).collect();
@@ -277,26 +277,28 @@ fn read_through<T>(
     begin: &impl Fn(u64) -> T,
     visit: &impl Fn(&mut T, Origin, &Chunk),
 ) -> Result<Read<T>, Refused> {
-    let database = open()?;
-    let owner = format::prepare(&database, Some(settings.node))?;
-    let transaction = begin_read(&database)?;
-    let mut latest = owner.incarnation;
-    for origin in scan::origins(&transaction)? {
-        if origin.node == settings.node {
-            latest = latest.max(origin.incarnation);
-        }
-    }
+    let (database, latest) = guarded(|| -> Result<_, Refused> {
+        let database = open()?;
+        let owner = format::prepare(&database, Some(settings.node))?;
+        let own = scan::origins(&begin_read(&database)?)?.into_iter().filter(|origin| origin.node == settings.node);
+        let latest = own.map(|origin| origin.incarnation).fold(owner.incarnation, u64::max);
+        Ok((database, latest))
+    })?;
     let incarnation = unix_us.max(latest.saturating_add(1));
     let mut state = begin(incarnation);
+    // A panic of whoever is shown the entries is not the database's.
+    let transaction = guarded(|| begin_read(&database))?;
     let scanned = scan::scan(&transaction, settings.max_tail_bytes, |origin, chunk| visit(&mut state, origin, chunk))?;
     drop(transaction);
-    let transaction = begin_write(&database, true)?;
-    format::note_incarnation(&transaction, incarnation)?;
-    for found in &scanned {
-        write_lost(&transaction, found)?;
-        report(settings, found);
-    }
-    transaction.commit().map_err(Trouble::from)?;
+    guarded(|| -> Result<(), Trouble> {
+        let transaction = begin_write(&database, true)?;
+        format::note_incarnation(&transaction, incarnation)?;
+        for found in &scanned {
+            write_lost(&transaction, found)?;
+        }
+        Ok(transaction.commit()?)
+    })?;
+    scanned.iter().for_each(|found| report(settings, found));
     Ok(Read { database, state, scanned })
 }
 

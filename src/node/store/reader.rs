@@ -1,6 +1,6 @@
 //! Reads back what was written, for readers and peers who are behind what memory holds.
 
-use redb::{Database, ReadOnlyTable, ReadableTable as _};
+use redb::{Database, ReadOnlyTable};
 
 use super::{
     Trouble,

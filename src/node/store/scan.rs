@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
+use redb::{ReadTransaction, ReadableTable as _};
 
 use super::{
-    Trouble,
-    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_boundary, read_row},
+    Trouble, guarded,
+    tables::{BOUNDARIES, ENTRIES, ORIGINS, Record, key, read_boundary, read_row},
 };
 use crate::{
     clique::{
@@ -15,6 +15,9 @@ use crate::{
     },
     node::hub::Recovered,
 };
+
+/// Rows that are read at once, in bytes, about.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// What a pass has found of one origin.
 #[derive(Debug)]
@@ -39,21 +42,20 @@ pub fn scan(
     max_tail_bytes: usize,
     mut visit: impl FnMut(Origin, &Chunk),
 ) -> Result<Vec<Scanned>, Trouble> {
-    let entries = transaction.open_table(ENTRIES)?;
-    let boundaries = transaction.open_table(BOUNDARIES)?;
-    let records = transaction.open_table(ORIGINS)?;
     let mut found = Vec::new();
-    for origin in origins(transaction)? {
-        let record = records.get((origin.node, origin.incarnation))?;
-        let record = record.and_then(|value| Record::read(origin, value.value()));
-        let boundaries = boundaries_of(&boundaries, origin)?;
+    for origin in guarded(|| origins(transaction))? {
+        let (record, boundaries) = guarded(|| -> Result<_, Trouble> {
+            let records = transaction.open_table(ORIGINS)?;
+            let record = records.get((origin.node, origin.incarnation))?;
+            let record = record.and_then(|value| Record::read(origin, value.value()));
+            Ok((record, boundaries_of(transaction, origin)?))
+        })?;
         let mut pass = Pass::new(record, boundaries, max_tail_bytes);
-        for item in entries.range(key(origin, 0)..=key(origin, u64::MAX))? {
-            let (row, value) = item?;
-            // What cannot be read shows as a gap.
-            if let Some(chunk) = read_row(origin, row.value().2, value.value()) {
-                pass.take(&chunk, &mut |chunk| visit(origin, chunk));
-            }
+        let mut from = Some(0);
+        while let Some(number) = from {
+            let (chunks, next) = guarded(|| rows_of(transaction, origin, number))?;
+            chunks.iter().for_each(|chunk| pass.take(chunk, &mut |chunk| visit(origin, chunk)));
+            from = next;
         }
         if let Some(scanned) = pass.finish(origin) {
             found.push(scanned);
@@ -61,6 +63,22 @@ pub fn scan(
     }
     bound_tails(&mut found, max_tail_bytes);
     Ok(found)
+}
+
+/// Some of the rows from a number on, and where the next begin. What cannot be read is left out and shows as a gap.
+fn rows_of(transaction: &ReadTransaction, origin: Origin, from: u64) -> Result<(Vec<Chunk>, Option<u64>), Trouble> {
+    let entries = transaction.open_table(ENTRIES)?;
+    let (mut chunks, mut bytes) = (Vec::new(), 0);
+    for item in entries.range(key(origin, from)..=key(origin, u64::MAX))? {
+        let (row, value) = item?;
+        let (number, value) = (row.value().2, value.value());
+        bytes += value.len();
+        chunks.extend(read_row(origin, number, value));
+        if bytes > BATCH_BYTES {
+            return Ok((chunks, number.checked_add(1)));
+        }
+    }
+    Ok((chunks, None))
 }
 
 /// Every origin of which anything is stored.
@@ -87,7 +105,8 @@ pub fn origins(transaction: &ReadTransaction) -> Result<BTreeSet<Origin>, Troubl
     Ok(origins)
 }
 
-fn boundaries_of(table: &ReadOnlyTable<Key, &'static [u8]>, origin: Origin) -> Result<BTreeMap<u64, Hash>, Trouble> {
+fn boundaries_of(transaction: &ReadTransaction, origin: Origin) -> Result<BTreeMap<u64, Hash>, Trouble> {
+    let table = transaction.open_table(BOUNDARIES)?;
     let mut boundaries = BTreeMap::new();
     for item in table.range(key(origin, 0)..=key(origin, u64::MAX))? {
         let (row, value) = item?;
@@ -179,7 +198,7 @@ impl Pass {
             let to = chunk.last().min(boundary_before(self.chain.height()) + SEGMENT_ENTRIES);
             let begin = boundary_before(self.chain.height()) + 1;
             self.chain.push_to(chunk, to);
-            if to % SEGMENT_ENTRIES > 0 {
+            if !to.is_multiple_of(SEGMENT_ENTRIES) {
                 continue;
             }
             match self.boundaries.get(&to).copied() {
@@ -196,18 +215,19 @@ impl Pass {
 
     /// Over a gap before a chunk, to the next boundary that is known. Says whether the chunk goes on behind it.
     fn skip(&mut self, chunk: &Chunk) -> bool {
-        let known: Vec<(u64, Hash)> = self
-            .boundaries
-            .range(self.chain.height() + 1..=chunk.last())
-            .map(|(number, hash)| (*number, *hash))
-            .collect();
-        for (number, hash) in known {
+        for (number, hash) in self.known(chunk.last()) {
             self.chain.skip_to(number, hash);
             if number + 1 >= chunk.first {
                 break;
             }
         }
         self.chain.height() + 1 >= chunk.first && self.chain.height() < chunk.last()
+    }
+
+    /// The stored boundaries behind what was hashed, up to an entry.
+    fn known(&self, to: u64) -> Vec<(u64, Hash)> {
+        let behind = self.boundaries.range(self.chain.height()..).filter(|(number, _)| **number > self.chain.height());
+        behind.take_while(|(number, _)| **number <= to).map(|(number, hash)| (*number, *hash)).collect()
     }
 
     fn finish(mut self, origin: Origin) -> Option<Scanned> {
@@ -223,12 +243,16 @@ impl Pass {
         let height = record.height.max(read_to.unwrap_or_default());
         if self.next <= height {
             self.damage(self.next, height);
-            self.tail.clear();
         }
-        let known: Vec<(u64, Hash)> =
-            self.boundaries.range(self.chain.height() + 1..=height).map(|(number, hash)| (*number, *hash)).collect();
-        for (number, hash) in known {
-            self.chain.skip_to(number, hash);
+        if self.next <= height {
+            // The chain goes on at the last boundary, so that what is damaged behind it comes as if it were new.
+            for (number, hash) in self.known(height) {
+                self.chain.skip_to(number, hash);
+            }
+        }
+        if self.chain.height() < height {
+            // What follows damage without a boundary between cannot be checked against the running hash.
+            self.tail.clear();
         }
         Some(Scanned {
             recovered: Recovered {

@@ -1,1 +1,434 @@
+//! The store on real files.
 
+mod disks;
+mod model;
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
+    time::Duration,
+};
+
+use super::*;
+use crate::{
+    chat::{Addressee, Message, Registration},
+    clique::{Chain, chain::SEGMENT_ENTRIES},
+    node::hub::ToStore,
+    wire::entry::ChunkBuilder,
+};
+
+/// Long enough for any machine; only there so that a test that hangs ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ORIGIN: Origin = Origin { node: 3, incarnation: 1_000 };
+
+/// Entries that differ by their numbers and their flavour, each with about so many bytes of text.
+fn chunk(first: u64, count: u64, flavour: u64, text_bytes: usize) -> Chunk {
+    let mut builder = ChunkBuilder::new(Vec::new());
+    for number in first..first + count {
+        let text = format!("entry {number} of flavour {flavour} {:x>text_bytes$}", "");
+        builder.push(
+            number,
+            &Message {
+                sender: "alice",
+                sender_registration: Registration { time: 1, node: 0 },
+                to: Addressee::Everyone,
+                text: text.as_bytes(),
+                receipts: false,
+                trace: None,
+            },
+        );
+    }
+    builder.finish(first)
+}
+
+fn settings(directory: &Path, sync: Sync) -> StoreSettings {
+    StoreSettings { directory: directory.to_owned(), node: 0, sync, max_tail_bytes: 1 << 20 }
+}
+
+/// A store that runs, and what it answers.
+struct Running {
+    handle: StoreHandle,
+    threads: StoreThreads,
+    answers: Receiver<FromStore>,
+    sequence: u64,
+    incarnation: u64,
+    recovered: Vec<Recovered>,
+    /// What was shown at the start.
+    seen: Vec<(Origin, Chunk)>,
+}
+
+type Shown = (u64, Vec<(Origin, Chunk)>);
+
+impl Running {
+    fn open(directory: &Path) -> Self {
+        Self::of(&settings(directory, Sync::Always))
+    }
+
+    fn of(settings: &StoreSettings) -> Self {
+        let begin = |incarnation| (incarnation, Vec::new());
+        let opened = Store::open(settings, 5_000, begin, |shown, origin, chunk| shown.1.push((origin, chunk.clone())));
+        Self::started(opened.unwrap())
+    }
+
+    fn started(opened: Opened<Shown>) -> Self {
+        let Opened { store, state: (incarnation, seen), recovered } = opened;
+        let (sender, answers) = channel();
+        let (handle, threads) = store.start(move |answer| drop(sender.send(answer))).unwrap();
+        Self { handle, threads, answers, sequence: 0, incarnation, recovered, seen }
+    }
+
+    fn next(&self) -> FromStore {
+        self.answers.recv_timeout(PATIENCE).expect("the store answers")
+    }
+
+    fn say(&mut self, item: impl FnOnce(u64) -> ToStore) {
+        self.sequence += 1;
+        self.handle.say(item(self.sequence));
+    }
+
+    fn append(&mut self, origin: Origin, chunk: &Chunk) {
+        let chunk = chunk.clone();
+        self.say(|sequence| ToStore::Entries { sequence, origin, chunk });
+    }
+
+    fn wait_synced(&self) {
+        loop {
+            match self.next() {
+                FromStore::Synced { sequence } if sequence == self.sequence => return,
+                FromStore::Synced { .. } => {}
+                other => panic!("not synced: {other:?}"),
+            }
+        }
+    }
+
+    /// The answer to a read, and what was said of damage before.
+    fn read(&self, origin: Origin, from: u64, max_bytes: usize) -> (Option<Chunk>, Vec<(u64, u64)>) {
+        self.handle.say(ToStore::Read { id: from, origin, from, max_bytes });
+        let mut damaged = Vec::new();
+        loop {
+            match self.next() {
+                FromStore::Read { id, chunk } if id == from => return (chunk, damaged),
+                FromStore::Damaged { first, last, .. } => damaged.push((first, last)),
+                other => panic!("not read: {other:?}"),
+            }
+        }
+    }
+
+    fn of_origin(&self, origin: Origin) -> &Recovered {
+        self.recovered.iter().find(|recovered| recovered.origin == origin).expect("the origin is there")
+    }
+}
+
+fn whole_chain(chunks: &[Chunk]) -> Chain {
+    let mut chain = Chain::default();
+    chunks.iter().for_each(|chunk| chain.push(chunk));
+    chain
+}
+
+/// Changes a byte in the middle of a text that is in the file, everywhere it is.
+fn flip(path: &Path, text: &str) {
+    let mut bytes = fs::read(path).unwrap();
+    let places: Vec<usize> =
+        (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text.as_bytes())).collect();
+    assert!(!places.is_empty(), "{text} is not there");
+    for at in places {
+        bytes[at + 2] ^= 0x10;
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_was_synced_is_there_again_with_the_same_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let chunks = [chunk(1, 700, 0, 20), chunk(701, 3, 0, 20), chunk(704, 9_000, 0, 90)];
+    let mut store = Running::open(folder.path());
+    for chunk in &chunks {
+        store.append(ORIGIN, chunk);
+    }
+    store.wait_synced();
+    let (read, damaged) = store.read(ORIGIN, 650, 4_000);
+    let read = read.unwrap();
+    assert!(damaged.is_empty() && read.first == 650 && read.bytes.len() <= 4_000, "{read:?}");
+    assert!(read.last() > 670, "rows are joined");
+    assert!(store.read(ORIGIN, 9_704, 100).0.is_none());
+    let incarnation = store.incarnation;
+    store.threads.close();
+
+    let store = Running::open(folder.path());
+    let recovered = store.of_origin(ORIGIN);
+    assert_eq!((recovered.first, recovered.height, recovered.damaged.len()), (1, 9_703, 0));
+    assert_eq!(recovered.chain.hash(), whole_chain(&chunks).hash());
+    assert!(recovered.chain.boundaries().eq(whole_chain(&chunks).boundaries()));
+    assert_eq!(recovered.tail.last().unwrap().last(), 9_703);
+    let seen: Vec<u8> = store.seen.iter().flat_map(|(_, chunk)| chunk.bytes.to_vec()).collect();
+    let written: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect();
+    assert!(seen == written);
+    assert!(store.incarnation > incarnation, "a new life, although the clock stood still");
+    store.threads.close();
+}
+
+#[test]
+fn a_copy_of_the_files_of_a_running_store_has_all_that_was_synced() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut store = Running::open(folder.path());
+    let mut chunks = Vec::new();
+    for round in 0..20 {
+        let chunk = chunk(1 + round * 50, 50, round, 50);
+        store.append(ORIGIN, &chunk);
+        store.wait_synced();
+        chunks.push(chunk);
+        fs::copy(lock::database_path(folder.path()), lock::database_path(copy.path())).unwrap();
+        let report = {
+            fs::write(copy.path().join("clique.lock"), "").unwrap();
+            verify::verify(copy.path()).unwrap()
+        };
+        assert!(report.sound);
+        let crashed = Running::open(copy.path());
+        assert_eq!(crashed.of_origin(ORIGIN).chain.hash(), whole_chain(&chunks).hash());
+        crashed.threads.close();
+    }
+    store.threads.close();
+}
+
+#[test]
+fn a_cut_forgets_what_is_before_it_and_a_later_one_goes_on_behind_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let chunks = [chunk(1, 300, 0, 20), chunk(301, 900, 0, 20)];
+    let whole = whole_chain(&chunks);
+    let mut store = Running::open(folder.path());
+    for chunk in &chunks {
+        store.append(ORIGIN, chunk);
+        store.wait_synced();
+    }
+    let hash = whole.hash_at(512).unwrap();
+    store.say(|sequence| ToStore::Cut { sequence, origin: ORIGIN, first: 513, hash });
+    store.wait_synced();
+    assert!(store.read(ORIGIN, 512, 10).0.is_none());
+    assert_eq!(store.read(ORIGIN, 513, 10).0.unwrap().first, 513);
+    store.threads.close();
+
+    let mut store = Running::open(folder.path());
+    let recovered = store.of_origin(ORIGIN);
+    assert_eq!((recovered.first, recovered.height, recovered.damaged.len()), (513, 1_200, 0));
+    assert_eq!(recovered.chain.hash(), whole.hash());
+    assert_eq!(store.seen[0].1.first, 513);
+    store.say(|sequence| ToStore::Cut { sequence, origin: ORIGIN, first: 2_561, hash: [7; 32] });
+    store.append(ORIGIN, &chunk(2_561, 10, 1, 20));
+    store.wait_synced();
+    store.threads.close();
+
+    let store = Running::open(folder.path());
+    let recovered = store.of_origin(ORIGIN);
+    assert_eq!((recovered.first, recovered.height, recovered.damaged.len()), (2_561, 2_570, 0));
+    assert_eq!(recovered.chain.hash_at(2_560), Some([7; 32]));
+    assert_eq!(store.seen.len(), 1);
+    store.threads.close();
+}
+
+#[test]
+fn flipped_bits_are_found_row_by_row_and_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock::database_path(folder.path());
+    let chunks: Vec<Chunk> = (0..20).map(|round| chunk(1 + round * 100, 100, 0, 60)).collect();
+    let mut store = Running::open(folder.path());
+    for chunk in &chunks {
+        store.append(ORIGIN, chunk);
+        store.wait_synced();
+    }
+    store.threads.close();
+    flip(&path, "entry 555 of flavour 0");
+    flip(&path, "entry 1999 of flavour 0");
+
+    let report = verify::verify(folder.path()).unwrap();
+    assert!(!report.sound);
+    assert_eq!(report.origins[0].damaged, [(501, 600), (1_901, 2_000)]);
+    let mut store = Running::open(folder.path());
+    let recovered = store.of_origin(ORIGIN);
+    assert_eq!((recovered.height, &recovered.damaged[..]), (2_000, &[(501, 600), (1_901, 2_000)][..]));
+    assert_eq!(store.seen.len(), 18);
+    let (read, damaged) = store.read(ORIGIN, 520, 1_000);
+    assert!(read.is_none());
+    assert_eq!(damaged, [(520, 600)]);
+
+    // Repaired in two pieces, the second longer than what is damaged.
+    for piece in [chunk(501, 50, 0, 60), chunk(551, 150, 0, 60), chunk(1_801, 200, 0, 60)] {
+        store.say(|sequence| ToStore::Repair { sequence, origin: ORIGIN, chunk: piece });
+    }
+    store.wait_synced();
+    assert_eq!(store.read(ORIGIN, 520, 10).0.unwrap().first, 520);
+    let after = chunk(2_001, 600, 0, 60);
+    store.append(ORIGIN, &after);
+    store.wait_synced();
+    store.threads.close();
+
+    let store = Running::open(folder.path());
+    let recovered = store.of_origin(ORIGIN);
+    assert_eq!((recovered.height, recovered.damaged.len()), (2_600, 0));
+    let whole = whole_chain(&[&chunks[..], &[after]].concat());
+    assert_eq!(recovered.chain.hash(), whole.hash());
+    assert!(recovered.chain.boundaries().eq(whole.boundaries()));
+    store.threads.close();
+}
+
+#[test]
+fn rows_that_are_not_what_was_hashed_are_found_by_their_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Running::open(folder.path());
+    store.append(ORIGIN, &chunk(1, 1_000, 0, 20));
+    // Sealed, and yet not the entries that were hashed.
+    let other = chunk(300, 10, 9, 20);
+    store.say(|sequence| ToStore::Repair { sequence, origin: ORIGIN, chunk: other });
+    store.wait_synced();
+    store.threads.close();
+    let report = verify::verify(folder.path()).unwrap();
+    assert_eq!(report.origins[0].damaged, [(SEGMENT_ENTRIES + 1, 2 * SEGMENT_ENTRIES)]);
+}
+
+#[test]
+fn a_directory_has_one_owner_at_a_time_and_one_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let try_open = |node| {
+        let settings = StoreSettings { node, ..settings(folder.path(), Sync::Always) };
+        Store::open(&settings, 1, |_| (), |(), _, _| {}).map(|opened| opened.store)
+    };
+    let first = try_open(0).unwrap();
+    let error = try_open(0).unwrap_err().to_string();
+    assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
+    assert!(error.contains(&folder.path().display().to_string()), "{error}");
+    let error = verify::verify(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("in use"), "{error}");
+    drop(first);
+    let error = try_open(4).unwrap_err().to_string();
+    assert!(error.contains("belongs to node 0, and this is node 4"), "{error}");
+    drop(try_open(0).unwrap());
+    let made = folder.path().join("made").join("for it");
+    Running::open(&made).threads.close();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(made).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0);
+}
+
+#[test]
+fn a_newer_format_is_refused_and_format_1_is_brought_up_to_date() {
+    let (newer, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let chunks = [chunk(1, 400, 0, 20), chunk(401, 200, 0, 20)];
+    let whole = whole_chain(&chunks);
+    for (folder, format) in [(&newer, format::FORMAT + 1), (&older, 1)] {
+        let database = Database::create(lock::database_path(folder.path())).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut meta = transaction.open_table(tables::META).unwrap();
+        for (name, value) in [("format", format), ("node", 0), ("incarnation", 77)] {
+            meta.insert(name, value).unwrap();
+        }
+        drop(meta);
+        let record = Record { first: 1, height: 600, cut_hash: EMPTY }.to_bytes();
+        let of = (ORIGIN.node, ORIGIN.incarnation);
+        transaction.open_table(ORIGINS).unwrap().insert(of, &record[..]).unwrap();
+        for chunk in &chunks {
+            let mut entries = transaction.open_table(tables::ENTRIES).unwrap();
+            entries.insert(key(ORIGIN, chunk.first), &chunk.bytes[..]).unwrap();
+        }
+        for (number, hash) in whole.boundaries().skip(1) {
+            transaction.open_table(BOUNDARIES).unwrap().insert(key(ORIGIN, number), &hash[..]).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    let refused = Store::open(&settings(newer.path(), Sync::Always), 1, |_| (), |(), _, _| {}).unwrap_err();
+    let sentence = "was written by a newer version of clique (format 3, this one knows up to 2)";
+    assert!(refused.to_string().contains(sentence), "{refused}");
+
+    for _ in 0..2 {
+        let store = Running::open(older.path());
+        let recovered = store.of_origin(ORIGIN);
+        assert_eq!((recovered.height, recovered.damaged.len()), (600, 0));
+        assert_eq!(recovered.chain.hash(), whole.hash());
+        assert!(verify::verify(older.path()).unwrap_err().to_string().contains("in use"));
+        store.threads.close();
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock::database_path(folder.path());
+    let mut store = Running::open(folder.path());
+    store.append(ORIGIN, &chunk(1, 5_000, 0, 60));
+    store.wait_synced();
+    store.threads.close();
+    let whole = fs::read(&path).unwrap();
+    let torn = whole[..whole.len() / 2].to_vec();
+    let mut headless = whole.clone();
+    headless[..512].fill(0xee);
+    for (round, bytes) in [torn, headless, b"not a database".to_vec()].into_iter().enumerate() {
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(verify::verify(folder.path()), Err(StoreError::Damaged { .. })));
+        let second = u64::try_from(round).unwrap() * 1_000_000;
+        let begin = |incarnation| (incarnation, Vec::new());
+        let settings = settings(folder.path(), Sync::Always);
+        let opened = Store::open(&settings, second, begin, |shown: &mut Shown, origin, chunk| {
+            shown.1.push((origin, chunk.clone()));
+        });
+        let store = Running::started(opened.unwrap());
+        assert!(store.recovered.is_empty() && store.seen.is_empty());
+        store.threads.close();
+        assert!(folder.path().join(format!("clique.redb.damaged-{round}")).exists());
+    }
+}
+
+#[test]
+fn flips_anywhere_are_damage_or_nothing_and_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = lock::database_path(folder.path());
+    let mut store = Running::open(folder.path());
+    for round in 0..30 {
+        store.append(ORIGIN, &chunk(1 + round * 40, 40, 0, 10));
+        store.wait_synced();
+    }
+    store.threads.close();
+    let whole = fs::read(&path).unwrap();
+    let entries = chunk(1, 1_200, 0, 10).bytes;
+    for place in (0..whole.len()).step_by(whole.len() / 60) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x55;
+        fs::write(&path, bytes).unwrap();
+        // An error is a sentence, and a start works in any case.
+        let verified = verify::verify(folder.path()).map(|report| report.sound);
+        assert!(!matches!(verified, Err(StoreError::InUse { .. })));
+        let refused = |error: &StoreError| matches!(error, StoreError::Newer { .. } | StoreError::OtherNode { .. });
+        let opened = Store::open(
+            &settings(folder.path(), Sync::Always),
+            1,
+            |_| Vec::new(),
+            |seen: &mut Vec<Chunk>, _, chunk| seen.push(chunk.clone()),
+        );
+        match opened {
+            Ok(opened) => {
+                for chunk in opened.state {
+                    let part = &chunk.bytes[..];
+                    assert!(entries.windows(part.len()).any(|window| window == part), "changed entries are shown");
+                }
+            }
+            Err(error) => assert!(refused(&error), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_was_not_given_is_said_to_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Running::open(folder.path());
+    store.append(ORIGIN, &chunk(1, 10, 0, 20));
+    store.wait_synced();
+    store.append(ORIGIN, &chunk(21, 10, 0, 20));
+    assert!(matches!(store.next(), FromStore::Damaged { first: 11, last: 20, .. }));
+    store.wait_synced();
+    store.say(|sequence| ToStore::Repair { sequence, origin: ORIGIN, chunk: chunk(11, 10, 0, 20) });
+    store.wait_synced();
+    store.threads.close();
+    let store = Running::open(folder.path());
+    assert_eq!(store.of_origin(ORIGIN).chain.hash(), whole_chain(&[chunk(1, 30, 0, 20)]).hash());
+    store.threads.close();
+}

@@ -15,7 +15,7 @@ use crate::node::{
     hub::{FromStore, ToStore},
     store::{
         Sync, Trouble,
-        group::{self, Origins},
+        group::{self, Gaps, Origins},
         guarded,
         tables::{begin_read, begin_write},
     },
@@ -147,11 +147,7 @@ impl Writer {
         }
     }
 
-    fn write(
-        &mut self,
-        group: &[ToStore],
-        is_sync_due: bool,
-    ) -> Result<Vec<(crate::clique::Origin, u64, u64)>, Trouble> {
+    fn write(&mut self, group: &[ToStore], is_sync_due: bool) -> Result<Gaps, Trouble> {
         let shared = self.target.database.clone();
         let guard = shared.read();
         let Some(database) = guard.as_ref() else {
@@ -185,7 +181,7 @@ impl Writer {
         Ok(gaps)
     }
 
-    fn tell_written(&mut self, group: &[ToStore], gaps: Vec<(crate::clique::Origin, u64, u64)>) {
+    fn tell_written(&mut self, group: &[ToStore], gaps: Gaps) {
         for (origin, first, last) in gaps {
             tracing::error!("entries {first} to {last} of {origin} were not given to the store");
             (self.answer)(FromStore::Damaged { origin, first, last });
