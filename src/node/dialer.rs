@@ -197,4 +197,3 @@ enum DialError {
     #[error(transparent)]
     Link(LinkError),
 }
-
