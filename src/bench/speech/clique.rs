@@ -33,7 +33,7 @@ pub(super) fn register(out: &mut Vec<u8>, name: &str) {
 
 pub(super) fn register_extended(out: &mut Vec<u8>, name: &str) {
     let session_key = rand::random::<[u8; 16]>().to_vec();
-    FromClient::Register(Register { name: name.to_owned(), session_key, resume: None }).encode(out);
+    FromClient::Register(Register { name: name.to_owned(), session_key, ..Register::default() }).encode(out);
 }
 
 pub(super) fn template(to: &str, text: &[u8]) -> Template {
@@ -240,6 +240,7 @@ mod tests {
             time_unix_ms: 1 << 41,
             replayed: true,
             traceparent: "00-".into(),
+            ..Delivery::default()
         }));
         assert_eq!(hear(&delivery), Ok(Some((delivery.len(), Event::Message { from: b"alice", text: b"hi" }))));
         let receipt = |state: extended::State| {
@@ -248,7 +249,8 @@ mod tests {
         let event = |bytes: &[u8]| format!("{:?}", hear(bytes).unwrap().unwrap().1);
         assert_eq!(event(&receipt(extended::State::Refused)), format!("{:?}", Event::Refused(b"why")));
         assert_eq!(event(&receipt(extended::State::Delivered)), "Other");
-        let refused = heard(&FromNode::RegisterRefused(RegisterRefused { reason: "no".into(), taken: true }));
+        let refused =
+            heard(&FromNode::RegisterRefused(RegisterRefused { reason: "no".into(), ..RegisterRefused::default() }));
         assert_eq!(event(&refused), format!("{:?}", Event::Refused(b"no")));
         assert_eq!(event(&heard(&FromNode::Registered(Registered::default()))), "Registered");
         let notice = heard(&FromNode::Notice(Notice { text: "so".into() }));
