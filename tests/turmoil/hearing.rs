@@ -6,12 +6,15 @@ use clique::{
     wire::{
         Dialect,
         extended::{
-            FromClient, FromNode, MessageId, Receipt, Register, Resume, Send, heights_from_proto, heights_to_proto,
+            FromClient, FromNode, MessageId, Receipt, Register, Registration, Resume, Send, heights_from_proto,
+            heights_to_proto,
         },
         frames::{self, Frame, kind},
         lines::LineReader,
     },
 };
+
+use crate::faults::Fault;
 
 /// Which entry of which log a message is.
 pub type Place = (Origin, u64);
@@ -22,6 +25,7 @@ pub enum Heard {
     Registered {
         resumed: bool,
         heights: Heights,
+        registration: Option<Registration>,
     },
     NameRefused,
     Message {
@@ -75,7 +79,8 @@ impl Ear {
 fn frame_heard(frame: &Frame) -> Heard {
     match FromNode::read(frame).unwrap() {
         Some(FromNode::Registered(registered)) => {
-            Heard::Registered { resumed: registered.resumed, heights: heights_from_proto(registered.heights) }
+            let heights = heights_from_proto(registered.heights);
+            Heard::Registered { resumed: registered.resumed, heights, registration: registered.registration }
         }
         Some(FromNode::RegisterRefused(_)) => Heard::NameRefused,
         Some(FromNode::Delivery(delivery)) => Heard::Message {
@@ -94,7 +99,7 @@ fn frame_heard(frame: &Frame) -> Heard {
 fn line_heard(line: &str) -> Heard {
     if let Some(notice) = line.strip_prefix("* ") {
         return if notice.starts_with("welcome, ") {
-            Heard::Registered { resumed: false, heights: Heights::default() }
+            Heard::Registered { resumed: false, heights: Heights::default(), registration: None }
         } else if notice.starts_with("the name ") && notice.contains(" is taken") {
             Heard::NameRefused
         } else if notice.starts_with("not sent: ") {
@@ -116,11 +121,14 @@ pub struct Memory {
     /// None before the first registration.
     pub received: Option<Heights>,
     pub sent: Heights,
+    pub registration: Option<Registration>,
+    pub fault: Option<Fault>,
 }
 
 impl Memory {
     /// As our client does it: what was missed is still to come, so a resumed node's heights are not received yet.
-    pub fn registered(&mut self, resumed: bool, heights: Heights) {
+    pub fn registered(&mut self, resumed: bool, heights: Heights, registration: Option<Registration>) {
+        self.registration = registration;
         match &mut self.received {
             Some(_) if resumed => {}
             Some(received) => heights.iter().for_each(|(origin, height)| received.raise(origin, height)),
@@ -147,11 +155,16 @@ pub fn ask_for_name(out: &mut Vec<u8>, dialect: Dialect, name: &str, memory: &Me
         return out.extend_from_slice(format!("{name}\n").as_bytes());
     }
     let session_key = format!("{name:-<32}").into_bytes();
-    let resume = memory
-        .received
-        .as_ref()
-        .map(|received| Resume { heights: heights_to_proto(received), sent: heights_to_proto(&memory.sent) });
-    FromClient::Register(Register { name: name.to_owned(), session_key, resume }).encode(out);
+    let resume = memory.received.as_ref().map(|received| {
+        let received = memory.fault.map_or_else(|| received.clone(), |fault| fault.on_resuming(received));
+        Resume {
+            heights: heights_to_proto(&received),
+            sent: heights_to_proto(&memory.sent),
+            registration: memory.registration.clone(),
+            ..Resume::default()
+        }
+    });
+    FromClient::Register(Register { name: name.to_owned(), session_key, resume, ..Register::default() }).encode(out);
 }
 
 pub fn say(out: &mut Vec<u8>, dialect: Dialect, reference: u64, to: &str, text: &str) {

@@ -11,6 +11,7 @@
 mod checks;
 #[path = "../simulation/dice.rs"]
 mod dice;
+mod faults;
 mod hearing;
 mod model;
 mod nodes;

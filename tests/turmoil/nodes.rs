@@ -15,7 +15,7 @@ use clique::{
 use tokio::{sync::Notify, time::sleep};
 use turmoil::Sim;
 
-use crate::world::SimWorld;
+use crate::{faults::Fault, world::SimWorld};
 
 pub const CHAT_PORT: u16 = 4_000;
 const PEER_PORT: u16 = 5_000;
@@ -61,36 +61,41 @@ impl Topology {
     }
 }
 
-fn settings(index: u16, count: u16, topology: Topology, max_client_output_bytes: usize) -> NodeSettings {
-    NodeSettings {
-        listen: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        chat_port: CHAT_PORT,
-        peer_port: PEER_PORT,
-        http_port: HTTP_PORT,
-        peers: topology.targets(index, count),
-        expected_nodes: usize::from(count),
-        advertise: format!("{}:{PEER_PORT}", host(index)),
-        secret: Secret::new(Some("simulated".to_owned())),
-        drain_ms: 2_000,
-        limits: Limits { max_client_output_bytes, ..Limits::default() },
-        ..NodeSettings::on_loopback(index)
+/// What all nodes of a run have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Common {
+    pub seed: u64,
+    pub count: u16,
+    pub topology: Topology,
+    pub max_client_output_bytes: usize,
+    pub fault: Option<Fault>,
+}
+
+impl Common {
+    fn settings(self, index: u16) -> NodeSettings {
+        NodeSettings {
+            listen: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            chat_port: CHAT_PORT,
+            peer_port: PEER_PORT,
+            http_port: HTTP_PORT,
+            peers: self.topology.targets(index, self.count),
+            expected_nodes: usize::from(self.count),
+            advertise: format!("{}:{PEER_PORT}", host(index)),
+            secret: Secret::new(Some("simulated".to_owned())),
+            drain_ms: 2_000,
+            limits: Limits { max_client_output_bytes: self.max_client_output_bytes, ..Limits::default() },
+            ..NodeSettings::on_loopback(index)
+        }
     }
 }
 
 /// Puts a node on a host of its own. Each start of the host is a new life of the node.
-pub fn add(
-    sim: &mut Sim<'_>,
-    index: u16,
-    count: u16,
-    topology: Topology,
-    max_output_bytes: usize,
-    seed: u64,
-) -> Handle {
+pub fn add(sim: &mut Sim<'_>, index: u16, common: Common) -> Handle {
     let handle = Handle::default();
-    let (world, outside) = (SimWorld::new(seed ^ u64::from(index)), handle.clone());
+    let world = SimWorld::new(common.seed ^ u64::from(index), common.fault);
+    let outside = handle.clone();
     sim.host(host(index), move || {
-        let settings = settings(index, count, topology, max_output_bytes);
-        let (world, outside) = (world.clone(), outside.clone());
+        let (settings, world, outside) = (common.settings(index), world.clone(), outside.clone());
         async move {
             let node = Node::start(settings, world, Spans::disabled()).await?;
             let look = async {

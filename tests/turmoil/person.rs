@@ -218,10 +218,10 @@ impl Person {
         let mut model = self.stage.model();
         let now_ms = now_ms();
         match heard {
-            Heard::Registered { resumed, heights } => {
+            Heard::Registered { resumed, heights, registration } => {
                 note!(self.stage, now_ms, "{} has a name on node {} (resumed: {resumed})", self.name, self.node);
                 model.registered(line.id, resumed, now_ms);
-                self.memory.registered(resumed, heights);
+                self.memory.registered(resumed, heights, registration);
                 line.is_registered = true;
             }
             Heard::NameRefused => {

@@ -4,6 +4,7 @@ use clique::wire::Dialect;
 
 use crate::{
     checks,
+    faults::Fault,
     model::PersonId,
     person::Order,
     scene::{Scene, Standing, Trouble},
@@ -64,8 +65,8 @@ pub struct Outcome {
     pub messages: usize,
 }
 
-pub fn run(theme: &Theme, seed: u64) -> Outcome {
-    let mut scene = Scene::new(theme, seed);
+pub fn run(theme: &Theme, seed: u64, fault: Option<Fault>) -> Outcome {
+    let mut scene = Scene::new(theme, seed, fault);
     for _ in 0..scene.dice.between(theme.people.0, theme.people.1) {
         let dialect = if scene.dice.chance(theme.extended_percent) { Dialect::Extended } else { Dialect::Lines };
         let node = scene.some_node();

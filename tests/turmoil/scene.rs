@@ -8,9 +8,10 @@ use turmoil::{Builder, Sim};
 
 use crate::{
     dice::Dice,
+    faults::Fault,
     hearing::Memory,
     model::PersonId,
-    nodes::{self, Handle, Topology, host},
+    nodes::{self, Common, Handle, Topology, host},
     person::{Order, Person},
     probe,
     scenario::Theme,
@@ -35,7 +36,7 @@ pub enum Trouble {
 }
 
 /// Something wrong between two hosts.
-struct Fault {
+struct Disturbance {
     from: String,
     to: String,
     trouble: Trouble,
@@ -65,8 +66,9 @@ pub struct Scene {
     pub dice: Dice,
     pub nodes: Vec<SimNode>,
     pub people: Vec<Puppet>,
-    faults: Vec<Fault>,
+    disturbances: Vec<Disturbance>,
     probes: usize,
+    fault: Option<Fault>,
 }
 
 /// What a probe finds out.
@@ -77,7 +79,7 @@ fn person_host(person: PersonId) -> String {
 }
 
 impl Scene {
-    pub fn new(theme: &Theme, seed: u64) -> Self {
+    pub fn new(theme: &Theme, seed: u64, fault: Option<Fault>) -> Self {
         let mut dice = Dice::new(seed);
         let mut builder = Builder::new();
         builder
@@ -94,13 +96,11 @@ impl Scene {
         let count = u16::try_from(dice.between(theme.nodes.0, theme.nodes.1)).unwrap();
         let topology = dice.pick(&[Topology::Full, Topology::Star, Topology::Ring]).unwrap();
         note!(stage, 0, "{count} nodes, told of each other as a {topology:?}");
+        let common = Common { seed, count, topology, max_client_output_bytes: theme.max_client_output_bytes, fault };
         let nodes = (0..count)
-            .map(|index| {
-                let handle = nodes::add(&mut sim, index, count, topology, theme.max_client_output_bytes, seed);
-                SimNode { standing: Standing::Up, handle }
-            })
+            .map(|index| SimNode { standing: Standing::Up, handle: nodes::add(&mut sim, index, common) })
             .collect();
-        Self { sim, stage, dice, nodes, people: Vec::new(), faults: Vec::new(), probes: 0 }
+        Self { sim, stage, dice, nodes, people: Vec::new(), disturbances: Vec::new(), probes: 0, fault }
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -121,7 +121,7 @@ impl Scene {
             dialect,
             node,
             nodes: self.node_count(),
-            memory: Memory::default(),
+            memory: Memory { fault: self.fault, ..Memory::default() },
             stage: self.stage.clone(),
             orders: obeyed,
             dice: Dice::new(self.dice.below(u64::MAX)),
@@ -164,7 +164,7 @@ impl Scene {
 
     fn mend_what_is_due(&mut self) {
         let now_ms = self.now_ms();
-        while let Some(due) = self.faults.iter().position(|fault| fault.until_ms <= now_ms) {
+        while let Some(due) = self.disturbances.iter().position(|fault| fault.until_ms <= now_ms) {
             self.mend(due);
         }
         for index in 0..self.node_count() {
@@ -181,7 +181,7 @@ impl Scene {
     }
 
     fn mend(&mut self, fault: usize) {
-        let Fault { from, to, trouble, .. } = self.faults.swap_remove(fault);
+        let Disturbance { from, to, trouble, .. } = self.disturbances.swap_remove(fault);
         note!(self.stage, self.now_ms(), "{from} and {to} are not {trouble:?} any more");
         match trouble {
             Trouble::Cut => self.sim.repair(from, to),
@@ -192,8 +192,8 @@ impl Scene {
 
     /// Everything that is wrong with the network, with one host's if one is named, ends.
     pub fn mend_all(&mut self, host: Option<&str>) {
-        let concerns = |fault: &Fault| host.is_none_or(|host| fault.from == host || fault.to == host);
-        while let Some(fault) = self.faults.iter().position(concerns) {
+        let concerns = |fault: &Disturbance| host.is_none_or(|host| fault.from == host || fault.to == host);
+        while let Some(fault) = self.disturbances.iter().position(concerns) {
             self.mend(fault);
         }
     }
@@ -201,8 +201,8 @@ impl Scene {
     /// Nothing happens if there is something wrong between the two already, or one is down.
     fn trouble(&mut self, from: &str, to: &str, trouble: Trouble, lasting_ms: u64) {
         let is_between =
-            |fault: &Fault| (fault.from == from && fault.to == to) || (fault.from == to && fault.to == from);
-        if self.faults.iter().any(is_between) {
+            |fault: &Disturbance| (fault.from == from && fault.to == to) || (fault.from == to && fault.to == from);
+        if self.disturbances.iter().any(is_between) {
             return;
         }
         note!(self.stage, self.now_ms(), "{from} and {to} are {trouble:?} for {lasting_ms} ms");
@@ -212,7 +212,7 @@ impl Scene {
             Trouble::Held => self.sim.hold(from, to),
         }
         let until_ms = self.now_ms() + lasting_ms;
-        self.faults.push(Fault { from: from.to_owned(), to: to.to_owned(), trouble, until_ms });
+        self.disturbances.push(Disturbance { from: from.to_owned(), to: to.to_owned(), trouble, until_ms });
     }
 
     fn is_dark(&self, node: u16) -> bool {
@@ -248,7 +248,7 @@ impl Scene {
             let others: Vec<String> = nodes.chain((0..self.people.len()).map(person_host)).collect();
             for to in others {
                 self.sim.partition(name.as_str(), to.as_str());
-                self.faults.push(Fault { from: name.clone(), to, trouble: Trouble::Cut, until_ms });
+                self.disturbances.push(Disturbance { from: name.clone(), to, trouble: Trouble::Cut, until_ms });
             }
         }
         self.sim.crash(name);

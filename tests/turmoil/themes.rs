@@ -2,14 +2,18 @@
 
 use std::{env, fs, path::PathBuf};
 
-use crate::scenario::{self, Outcome, PLAIN, Theme};
+use crate::{
+    faults::Fault,
+    scenario::{self, Outcome, PLAIN, Theme},
+};
 
 /// Violations shown of a run; all are in its transcript.
 const MAX_SHOWN: usize = 8;
 /// Seeds per theme unless told otherwise.
 const DEFAULT_SEEDS: u64 = 30;
 
-const TALK: Theme = Theme { name: "talk", roam: 6, pause: 4, max_client_output_bytes: 2_000, ..PLAIN };
+const TALK: Theme = Theme { name: "talk", pause: 4, max_client_output_bytes: 2_000, ..PLAIN };
+const ROAMING: Theme = Theme { name: "roaming", extended_percent: 80, roam: 20, ..PLAIN };
 const CUTS: Theme = Theme { name: "cuts", cut: 6, ..PLAIN };
 const HALF_OPEN: Theme = Theme { name: "half_open", hold: 6, roam: 4, ..PLAIN };
 const CRASHES: Theme = Theme { name: "crashes", crash: 3, stop: 1, ..PLAIN };
@@ -37,7 +41,7 @@ fn keep(theme: &Theme, seed: u64, outcome: &Outcome) -> PathBuf {
 }
 
 fn check(theme: &Theme, seed: u64) -> Outcome {
-    let outcome = scenario::run(theme, seed);
+    let outcome = scenario::run(theme, seed, None);
     if !outcome.violations.is_empty() {
         let path = keep(theme, seed, &outcome);
         let shown: Vec<&str> = outcome.violations.iter().take(MAX_SHOWN).map(String::as_str).collect();
@@ -68,6 +72,11 @@ fn talk() {
 }
 
 #[test]
+fn roaming() {
+    check_all(&ROAMING);
+}
+
+#[test]
 fn cuts() {
     check_all(&CUTS);
 }
@@ -90,9 +99,22 @@ fn everything() {
 #[test]
 fn a_run_follows_from_its_seed() {
     for seed in 0..2 {
-        let [one, other] = [0, 1].map(|_| scenario::run(&EVERYTHING, seed));
+        let [one, other] = [0, 1].map(|_| scenario::run(&EVERYTHING, seed, None));
         assert_eq!(one.transcript, other.transcript, "seed {seed}");
         assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
         assert!(one.messages > 0);
     }
+}
+
+fn is_found(fault: Fault) {
+    let found = (0..DEFAULT_SEEDS).find(|seed| !scenario::run(&ROAMING, *seed, Some(fault)).violations.is_empty());
+    assert!(found.is_some(), "{fault:?} goes unnoticed in {DEFAULT_SEEDS} runs");
+}
+
+#[test]
+fn the_checker_finds_deliberate_faults() {
+    is_found(Fault::LoseWrites);
+    is_found(Fault::WriteTwice);
+    is_found(Fault::SkipOnResume);
+    is_found(Fault::ForgetOnResume);
 }

@@ -9,15 +9,28 @@ use std::{
 use clique::node::world::World;
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::dice::Dice;
+use crate::{
+    dice::Dice,
+    faults::{Fault, FaultyStream},
+    nodes::CHAT_PORT,
+};
 
 #[derive(Clone)]
-pub struct SimWorld(Arc<Mutex<Dice>>);
+pub struct SimWorld {
+    dice: Arc<Mutex<Dice>>,
+    fault: Option<Fault>,
+}
 
 impl SimWorld {
-    pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Dice::new(seed))))
+    pub fn new(seed: u64, fault: Option<Fault>) -> Self {
+        Self { dice: Arc::new(Mutex::new(Dice::new(seed))), fault }
     }
+}
+
+pub struct SimListener {
+    listener: TcpListener,
+    /// What is wrong with the connections to it.
+    fault: Option<(Fault, SimWorld)>,
 }
 
 /// Since the beginning of the run. Of two hosts one can be ahead of the other by a tick.
@@ -26,19 +39,22 @@ pub fn now_ms() -> u64 {
 }
 
 impl World for SimWorld {
-    type Stream = TcpStream;
-    type Listener = TcpListener;
+    type Stream = FaultyStream;
+    type Listener = SimListener;
 
-    async fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(address).await
+    async fn bind(&self, address: SocketAddr) -> io::Result<SimListener> {
+        let fault = self.fault.filter(|_| address.port() == CHAT_PORT).map(|fault| (fault, self.clone()));
+        Ok(SimListener { listener: TcpListener::bind(address).await?, fault })
     }
 
-    fn local_address(listener: &TcpListener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+    fn local_address(listener: &SimListener) -> io::Result<SocketAddr> {
+        listener.listener.local_addr()
     }
 
-    async fn accept(listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        listener.accept().await
+    async fn accept(listener: &mut SimListener) -> io::Result<(FaultyStream, SocketAddr)> {
+        let (stream, address) = listener.listener.accept().await?;
+        let fault = listener.fault.as_ref().map(|(fault, world)| (*fault, Dice::new(world.random())));
+        Ok((FaultyStream { stream, fault }, address))
     }
 
     async fn resolve(&self, target: &str) -> io::Result<Vec<SocketAddr>> {
@@ -47,8 +63,8 @@ impl World for SimWorld {
         Ok(vec![SocketAddr::new(turmoil::lookup(host), port)])
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        TcpStream::connect(address).await
+    async fn connect(&self, address: SocketAddr) -> io::Result<FaultyStream> {
+        Ok(FaultyStream { stream: TcpStream::connect(address).await?, fault: None })
     }
 
     fn unix_us(&self) -> u64 {
@@ -56,6 +72,6 @@ impl World for SimWorld {
     }
 
     fn random(&self) -> u64 {
-        self.0.lock().unwrap().between(0, u64::MAX)
+        self.dice.lock().unwrap().between(0, u64::MAX)
     }
 }

@@ -6,9 +6,7 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::{
     Trouble,
-    tables::{
-        BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_row, sealed_boundary, sealed_row,
-    },
+    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_row, sealed_boundary, sealed_row},
 };
 use crate::{
     clique::{Chain, Chunk, Origin, chain::Hash},

@@ -33,6 +33,7 @@ use std::{
 use parking_lot::RwLock;
 use redb::{Builder, Database};
 
+pub use self::workers::{MAX_QUEUED_BYTES, StoreHandle, StoreThreads};
 use self::{
     format::Refused,
     group::{Origins, Stored},
@@ -40,7 +41,6 @@ use self::{
     scan::Scanned,
     tables::{BOUNDARIES, ORIGINS, Record, begin_read, begin_write, key, sealed_boundary},
 };
-pub use self::workers::{MAX_QUEUED_BYTES, StoreHandle, StoreThreads};
 use crate::{
     clique::{Chunk, Origin, chain::EMPTY},
     node::hub::{FromStore, Recovered},

@@ -87,10 +87,7 @@ pub fn origins(transaction: &ReadTransaction) -> Result<BTreeSet<Origin>, Troubl
     Ok(origins)
 }
 
-fn boundaries_of(
-    table: &ReadOnlyTable<Key, &'static [u8]>,
-    origin: Origin,
-) -> Result<BTreeMap<u64, Hash>, Trouble> {
+fn boundaries_of(table: &ReadOnlyTable<Key, &'static [u8]>, origin: Origin) -> Result<BTreeMap<u64, Hash>, Trouble> {
     let mut boundaries = BTreeMap::new();
     for item in table.range(key(origin, 0)..=key(origin, u64::MAX))? {
         let (row, value) = item?;

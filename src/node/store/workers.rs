@@ -131,7 +131,8 @@ pub fn start(store: Store, answer: Answer) -> io::Result<(StoreHandle, StoreThre
         let _lock: Lock = lock;
         writer.run(&write_jobs);
     })?;
-    let reader = Reader { database, answer, writer: writer.thread().clone(), check: writes, is_closing: is_closing.clone() };
+    let reader =
+        Reader { database, answer, writer: writer.thread().clone(), check: writes, is_closing: is_closing.clone() };
     let reader = spawn("store-read", move || reader.run(&read_jobs))?;
     Ok((handle.clone(), StoreThreads { handle, is_closing, writer, reader }))
 }

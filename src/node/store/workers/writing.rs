@@ -159,7 +159,8 @@ impl Writer {
             return Err(self.reopen().unwrap_or(Trouble::Database(Box::new(redb::Error::PreviousIo))));
         };
         let is_again = self.is_unsure;
-        let again: Vec<ToStore> = if is_again { self.unsynced.iter().chain(group).cloned().collect() } else { Vec::new() };
+        let again: Vec<ToStore> =
+            if is_again { self.unsynced.iter().chain(group).cloned().collect() } else { Vec::new() };
         let items = if is_again { &again[..] } else { group };
         let (touched, gaps) = guarded(|| -> Result<_, Trouble> {
             let transaction = begin_write(database, is_sync_due)?;
