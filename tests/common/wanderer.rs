@@ -13,7 +13,9 @@ use std::{
 
 use bytes::BytesMut;
 use clique::wire::{
-    extended::{Delivery, FromClient, FromNode, Height, MessageId, Receipt, Register, Resume, Send, State},
+    extended::{
+        Delivery, FromClient, FromNode, Height, MessageId, Receipt, Register, Registration, Resume, Send, State,
+    },
     frames,
 };
 
@@ -57,6 +59,7 @@ impl Wanderer {
             to: to.to_owned(),
             story: Story { name: name.to_owned(), ..Story::default() },
             heights: BTreeMap::new(),
+            stay: None,
             sent_heights: BTreeMap::new(),
             open: BTreeMap::new(),
             acknowledged: acknowledged.clone(),
@@ -97,6 +100,8 @@ struct Journey {
     story: Story,
     /// What was received, by origin.
     heights: BTreeMap<(u32, u64), u64>,
+    /// As the first node gave it.
+    stay: Option<Registration>,
     sent_heights: BTreeMap<(u32, u64), u64>,
     /// Sent on this connection and not answered: by reference, to whom and what.
     open: BTreeMap<u64, (String, String)>,
@@ -154,8 +159,13 @@ impl Journey {
         Register {
             name: self.story.name.clone(),
             session_key: format!("{:-<32}", self.story.name).into_bytes(),
-            resume: (!self.heights.is_empty())
-                .then(|| Resume { heights: heights(&self.heights), sent: heights(&self.sent_heights) }),
+            resume: (!self.heights.is_empty()).then(|| Resume {
+                heights: heights(&self.heights),
+                sent: heights(&self.sent_heights),
+                registration: self.stay,
+                ..Resume::default()
+            }),
+            ..Register::default()
         }
     }
 
@@ -177,6 +187,7 @@ impl Journey {
             match FromNode::read(&frame).expect("the body can be read")? {
                 FromNode::Registered(registered) => {
                     *is_welcome = true;
+                    self.stay = registered.registration;
                     if self.heights.is_empty() {
                         registered.heights.iter().for_each(|height| raise(&mut self.heights, height));
                     }

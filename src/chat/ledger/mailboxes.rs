@@ -24,7 +24,7 @@ struct Mailbox {
 #[derive(Debug, Default)]
 pub struct Mailboxes {
     boxes: BTreeMap<Registration, Mailbox>,
-    unread: usize,
+    pub(super) unread: usize,
 }
 
 impl Mailboxes {
