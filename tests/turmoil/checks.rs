@@ -71,11 +71,11 @@ fn may_be_lost(model: &Model, said: &Said) -> bool {
 
 fn is_due(model: &Model, message: MessageId, reader: PersonId) -> bool {
     let (said, life) = (&model.said[message], &model.people[reader]);
-    let Some(since_ms) = life.stays_ms.last() else { return false };
+    let Some(since_ms) = life.stays.last().map(|stay| stay.since_ms) else { return false };
     match said.to {
         None => said.sender != reader && since_ms + CERTAINTY_MS <= said.said_ms,
         // A sender's node may take somebody for the one who had the name before.
-        Some(to) => to == reader && life.stays_ms.len() == 1,
+        Some(to) => to == reader && life.is_one_stay(),
     }
 }
 
@@ -98,7 +98,7 @@ fn untold(model: &Model, message: MessageId, nodes: u32) -> Vec<String> {
     }
     // That it was heard is known only there, until its sender's node has been told.
     let is_heard = said.to.map(|to| &model.people[to]).is_some_and(|life| {
-        let present = life.connection.filter(|_| life.stays_ms.len() == 1);
+        let present = life.connection.filter(|_| life.is_one_stay());
         present.is_some_and(|connection| model.talks[connection].has_heard(message))
     });
     let is_final = said.was(State::Refused) || said.was(State::Undelivered);
@@ -167,7 +167,7 @@ fn kept(model: &Model, message: MessageId, heights: &BTreeMap<Origin, u64>) -> V
         let has_heard = said.to.is_some_and(|to| {
             // Somebody else is one who came back unknown: what was for the former is told to the next, but not counted.
             let life = &model.people[to];
-            life.stays_ms.len() == 1 && life.has_heard(message)
+            life.is_one_stay() && life.has_heard(message)
         });
         return has_heard
             .then(|| format!("Honest: m{message} was heard, its sender was told that it was not"))

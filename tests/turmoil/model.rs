@@ -4,12 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clique::wire::{
-    Dialect,
-    extended::{Receipt, State},
+use clique::{
+    clique::time::unix_ms,
+    wire::{
+        Dialect,
+        extended::{Receipt, Registration, State},
+    },
 };
 
-use crate::hearing::{Place, place};
+use crate::{
+    hearing::{Place, place},
+    world::EPOCH_S,
+};
 
 pub type PersonId = usize;
 pub type ConnectionId = usize;
@@ -86,14 +92,24 @@ impl Heard {
 pub struct Life {
     pub name: String,
     pub connection: Option<ConnectionId>,
-    /// When each stay began: a stay is a registration and the connections that resumed it.
-    pub stays_ms: Vec<u64>,
-    /// In the present stay.
-    heard: Heard,
+    /// A stay is a registration and the connections that resumed it.
+    pub stays: Vec<Stay>,
     ever_heard: BTreeSet<MessageId>,
 }
 
+#[derive(Debug)]
+pub struct Stay {
+    registration: Option<Registration>,
+    pub since_ms: u64,
+    heard: Heard,
+}
+
 impl Life {
+    /// Whether this is one registration from beginning to end: then everything is owed that was ever for this name.
+    pub fn is_one_stay(&self) -> bool {
+        self.stays.len() == 1
+    }
+
     pub fn has_heard(&self, message: MessageId) -> bool {
         self.ever_heard.contains(&message)
     }
@@ -156,14 +172,23 @@ impl Model {
         self.talks.len() - 1
     }
 
-    pub fn registered(&mut self, connection: ConnectionId, resumed: bool, now_ms: u64) {
+    /// Where the dialect can resume, nodes tell which registration it is, and whether what was missed under it follows.
+    pub fn registered(
+        &mut self,
+        connection: ConnectionId,
+        resumed: bool,
+        registration: Option<Registration>,
+        now_ms: u64,
+    ) {
         let talk = &mut self.talks[connection];
         talk.is_registered = true;
         let life = &mut self.people[talk.person];
         life.connection = Some(connection);
-        if !resumed {
-            life.stays_ms.push(now_ms);
-            life.heard = Heard::default();
+        let is_same = |stay: &Stay| registration.is_some() && stay.registration == registration;
+        if !life.stays.last().is_some_and(is_same) {
+            let asked_ms = |registration: Registration| unix_ms(registration.time) - EPOCH_S * 1_000;
+            let since_ms = registration.filter(|_| resumed).map_or(now_ms, asked_ms);
+            life.stays.push(Stay { registration, since_ms, heard: Heard::default() });
         }
     }
 
@@ -201,9 +226,9 @@ impl Model {
             return self.violation(format!("Honest: {who} heard m{message}, which was refused"));
         }
         let (sender, life) = (said.connection, &mut self.people[reader]);
-        let again = life.heard.take(message, sender);
+        let again = life.stays.last_mut().and_then(|stay| stay.heard.take(message, sender));
         // Who came back to a node that did not know them is somebody new there, and may be shown things again.
-        let across = again.filter(|_| life.stays_ms.len() == 1);
+        let across = again.filter(|_| life.is_one_stay());
         life.ever_heard.insert(message);
         let here = self.talks[connection].heard.take(message, sender);
         if let Some(wrong) = here.or(across) {

@@ -220,7 +220,7 @@ impl Person {
         match heard {
             Heard::Registered { resumed, heights, registration } => {
                 note!(self.stage, now_ms, "{} has a name on node {} (resumed: {resumed})", self.name, self.node);
-                model.registered(line.id, resumed, now_ms);
+                model.registered(line.id, resumed, registration, now_ms);
                 self.memory.registered(resumed, heights, registration);
                 line.is_registered = true;
             }

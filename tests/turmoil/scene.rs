@@ -16,14 +16,13 @@ use crate::{
     probe,
     scenario::Theme,
     stage::{Stage, note},
+    world::EPOCH_S,
 };
 
 /// Grain of simulated time: what is sent arrives at the earliest in the next tick.
 pub const TICK_MS: u64 = 5;
 /// Segments that wait in a socket.
 const SOCKET_SEGMENTS: usize = 256;
-/// 2025-06-15, in Unix seconds.
-const EPOCH_S: u64 = 1_750_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {

@@ -15,6 +15,9 @@ use crate::{
     nodes::CHAT_PORT,
 };
 
+/// When a run begins, in Unix seconds.
+pub const EPOCH_S: u64 = 1_750_000_000;
+
 #[derive(Clone)]
 pub struct SimWorld {
     dice: Arc<Mutex<Dice>>,
