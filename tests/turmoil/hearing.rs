@@ -160,7 +160,7 @@ pub fn ask_for_name(out: &mut Vec<u8>, dialect: Dialect, name: &str, memory: &Me
         Resume {
             heights: heights_to_proto(&received),
             sent: heights_to_proto(&memory.sent),
-            registration: memory.registration.clone(),
+            registration: memory.registration,
             ..Resume::default()
         }
     });
