@@ -8,7 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use clique::{
     bench, client,
-    config::{self, BenchArgs, ClientArgs, LogSettings, NodeArgs},
+    config::{self, BenchArgs, BenchTask, ClientArgs, LogSettings, NodeArgs},
     health,
     node::{Node, NodeSettings, world::RealWorld},
     telemetry::{ServiceName, Spans, init_logs},
@@ -132,12 +132,16 @@ async fn run_client(args: &ClientArgs) -> ExitCode {
 }
 
 async fn run_bench(args: &BenchArgs) -> ExitCode {
-    let settings = match config::bench(args, &config::environment()) {
-        Ok(settings) => settings,
+    let task = match config::bench(args, &config::environment()) {
+        Ok(task) => task,
         Err(error) => return fail(BAD_SETTINGS, &error.into()),
     };
     // As many connections as the system allows.
     fit_open_files(&mut []);
+    let settings = match task {
+        BenchTask::Run(settings) => *settings,
+        BenchTask::Suite(plan) => return run_suite(&plan).await,
+    };
     let (is_json, plot) = (settings.json, settings.plot.clone());
     let measured = async {
         let report = bench::run(settings).await?;
@@ -152,6 +156,19 @@ async fn run_bench(args: &BenchArgs) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(1, &error),
     }
+}
+
+/// A whole measurement. What it started ends with it, also when it is interrupted.
+async fn run_suite(plan: &bench::suite::Plan) -> ExitCode {
+    let mut stop = match StopSignals::new() {
+        Ok(stop) => stop,
+        Err((code, error)) => return fail(code, &error),
+    };
+    let measured = tokio::select! {
+        measured = bench::suite::run(plan) => measured.map_err(anyhow::Error::new),
+        () = stop.received() => Err(anyhow::anyhow!("stopped by a signal; nothing is written")),
+    };
+    measured.map_or_else(|error| fail(1, &error), |()| ExitCode::SUCCESS)
 }
 
 async fn check_health(args: &NodeArgs) -> Result<(), Failure> {
