@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use clique::{
     chat::{Addressee, Message, Registration},
     clique::{LinkId, Member, Origin},
-    node::hub::{ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Registering, Submission, Timing, TraceStep},
+    node::hub::{
+        ClientId, FromClient, Hub, HubSettings, Mark, Now, Ports, Registering, Submission, Timing, ToStore, TraceStep,
+    },
     wire::{
         Dialect,
         entry::{ChunkBuilder, read_chunk},
@@ -85,6 +87,7 @@ impl Ports for Nowhere {
         true
     }
     fn close_link(&mut self, _: LinkId, _: &str) {}
+    fn to_store(&mut self, _: ToStore) {}
     fn dial(&mut self, _: &Member) {}
     fn trace(&mut self, _: TraceStep) {}
 }
@@ -99,6 +102,7 @@ fn hub(readers: u64) -> Hub {
         chat_port: 1,
         expected_nodes: 1,
         max_log_bytes: 16 << 20,
+        has_store: false,
         timing: Timing::default(),
         is_tracing: false,
     });

@@ -19,7 +19,7 @@ use config::{Config, Environment, File, FileFormat};
 use serde::Deserialize;
 
 pub use self::{
-    args::{CommonArgs, NodeArgs},
+    args::{CommonArgs, NodeArgs, StatusArgs},
     bench::{BenchArgs, BenchCommand, BenchTask, BenchWorkload, bench},
     client::{ClientArgs, client},
     suite::{FailoverArgs, GrowthArgs, SuiteArgs},
@@ -200,17 +200,36 @@ pub fn up(args: &NodeArgs, count: u16, environment: &HashMap<String, String>) ->
     Ok(UpConfig { nodes, log: log(&raw, "warn")?, trace: trace(environment)? })
 }
 
-/// Where the node that these settings describe answers HTTP on this machine.
+/// Where the node that these settings describe answers HTTP on this machine, "host:port".
 ///
 /// # Errors
 /// As for the node itself.
-pub fn health_target(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<(IpAddr, u16), ConfigError> {
+pub fn health_target(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<String, ConfigError> {
+    http_target(args, environment, None)
+}
+
+/// Which node `clique status` asks: the one given, that of the settings, or the first of the ports.
+///
+/// # Errors
+/// As for the node itself.
+pub fn status_target(args: &StatusArgs, environment: &HashMap<String, String>) -> Result<String, ConfigError> {
+    match &args.node {
+        Some(node) => Ok(node.clone()),
+        None => http_target(&args.settings, environment, Some(0)),
+    }
+}
+
+fn http_target(
+    args: &NodeArgs,
+    environment: &HashMap<String, String>,
+    default_index: Option<usize>,
+) -> Result<String, ConfigError> {
     let raw = read(args, environment)?;
     let ports = ports(&raw.ports)?;
-    let index = given_index(&raw, &ports)?.ok_or(ConfigError::NoIndex { last: ports.len() - 1 })?;
+    let index = given_index(&raw, &ports)?.or(default_index).ok_or(ConfigError::NoIndex { last: ports.len() - 1 })?;
     let settings = node_settings(&raw, &ports, index)?;
     let host = if settings.listen.is_unspecified() { loopback_like(settings.listen) } else { settings.listen };
-    Ok((host, settings.http_port))
+    Ok(socket(host, settings.http_port))
 }
 
 fn read(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<Raw, ConfigError> {

@@ -16,7 +16,7 @@
 //! | [`bench`](mod@bench) | shell | the load generator |
 //! | [`config`] | shell | the only reader of files, environment and flags |
 //! | [`telemetry`] | shell | logs and spans |
-//! | [`up`], [`health`] | shell | a clique in one process; the health check |
+//! | [`up`], [`health`], [`status`](mod@status) | shell | a clique in one process; the health check; the state of all nodes |
 //!
 //! # The way of a message
 //!
@@ -42,7 +42,9 @@ pub mod client;
 pub mod clique;
 pub mod config;
 pub mod health;
+pub mod http;
 pub mod node;
+pub mod status;
 pub mod telemetry;
 pub mod up;
 pub mod wire;

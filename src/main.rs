@@ -3,14 +3,19 @@
 // Nothing that came from a socket, a disk or the environment may end the process.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 use clique::{
     bench, client,
-    config::{self, BenchArgs, BenchTask, ClientArgs, LogSettings, NodeArgs},
+    config::{self, BenchArgs, BenchTask, ClientArgs, LogSettings, NodeArgs, StatusArgs},
     health,
     node::{Node, NodeSettings, world::RealWorld},
+    status,
     telemetry::{ServiceName, Spans, init_logs},
     up::Up,
 };
@@ -42,12 +47,19 @@ enum Command {
     Bench(BenchArgs),
     /// Ask the node of these settings on this machine whether it is ready; exit code 0 if it is.
     Health(NodeArgs),
+    /// Show what one node knows of all: who is up, who lacks what, whether their histories are equal.
+    ///
+    /// Exit code 0 if all is well, 1 if something is wrong (a node cannot be reached, lacks messages for long, is damaged
+    /// or contradicts another), 2 if there is no answer.
+    Status(Box<StatusArgs>),
 }
 
 /// Open files of a node that are not for clients: peers, probes, scrapers, and what the process itself needs.
 const RESERVED_FILES: usize = 2_500;
 /// Exit code for settings that cannot be used, and ports that cannot be had.
 const BAD_SETTINGS: u8 = 2;
+/// Exit code of `clique status` without an answer.
+const NO_ANSWER: u8 = 2;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -62,6 +74,7 @@ fn main() -> ExitCode {
             Command::Client(args) => return run_client(&args).await,
             Command::Bench(args) => return run_bench(&args).await,
             Command::Health(args) => check_health(&args).await,
+            Command::Status(args) => return show_status(&args).await,
         }
         .map_or_else(|(code, error)| fail(code, &error), |()| ExitCode::SUCCESS)
     });
@@ -172,10 +185,27 @@ async fn run_suite(plan: &bench::suite::Plan) -> ExitCode {
 }
 
 async fn check_health(args: &NodeArgs) -> Result<(), Failure> {
-    let (host, port) = config::health_target(args, &config::environment()).map_err(bad_settings)?;
-    let text = health::check(host, port).await.map_err(|error| (1, error.into()))?;
+    let address = config::health_target(args, &config::environment()).map_err(bad_settings)?;
+    let text = health::check(&address).await.map_err(|error| (1, error.into()))?;
     println!("{text}");
     Ok(())
+}
+
+async fn show_status(args: &StatusArgs) -> ExitCode {
+    let shown = async {
+        let address = config::status_target(args, &config::environment())?;
+        let overview = status::ask(&address).await?;
+        let text = if args.json { serde_json::to_string_pretty(&overview)? } else { status::table(&overview) };
+        anyhow::Ok((text, overview.alarms.is_empty()))
+    };
+    match shown.await {
+        Ok((text, is_well)) => {
+            // Whoever reads it may stop in the middle.
+            let _ = writeln!(io::stdout(), "{text}");
+            if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => fail(NO_ANSWER, &error),
+    }
 }
 
 /// One connection takes one open file. Where the system allows more than its default they are taken; where it allows

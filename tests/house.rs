@@ -116,7 +116,20 @@ fn doors_know_the_router_and_not_each_other_nor_the_log() {
 
 #[test]
 fn only_config_reads_the_environment() {
-    for place in ["chat", "clique", "wire", "node", "client", "up.rs", "health.rs", "telemetry", "bench", "main.rs"] {
+    for place in [
+        "chat",
+        "clique",
+        "wire",
+        "node",
+        "client",
+        "up.rs",
+        "health.rs",
+        "http.rs",
+        "status",
+        "telemetry",
+        "bench",
+        "main.rs",
+    ] {
         forbid(place, &["env::var", "env::vars"]);
     }
 }

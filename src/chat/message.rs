@@ -17,8 +17,12 @@ pub struct Registration {
 pub enum Addressee<'a> {
     /// One person: the name as its holder wrote it, and which holder.
     Person(&'a str, Registration),
+    /// The owner of a claimed name: the message waits until one of the owner's devices has had it.
+    Owner(&'a str, Registration),
     /// Everybody in the clique, the sender excepted.
     Everyone,
+    /// Everybody in a room, the sender excepted: its name with `#`, as names are compared.
+    Room(&'a str),
 }
 
 /// W3C trace context of a sampled message.
@@ -52,8 +56,17 @@ impl<'a> Addressee<'a> {
     #[must_use]
     pub fn as_str(&self) -> &'a str {
         match self {
-            Self::Person(name, _) => name,
+            Self::Person(name, _) | Self::Owner(name, _) | Self::Room(name) => name,
             Self::Everyone => EVERYONE,
+        }
+    }
+
+    /// Whether it is for one person alone, and for whom.
+    #[must_use]
+    pub fn person(&self) -> Option<Registration> {
+        match self {
+            Self::Person(_, registration) | Self::Owner(_, registration) => Some(*registration),
+            Self::Everyone | Self::Room(_) => None,
         }
     }
 }

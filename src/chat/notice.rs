@@ -91,11 +91,26 @@ pub fn replaying() -> String {
     "sent to you while you were away, perhaps in part seen already:".to_owned()
 }
 
+/// `"1"`, `"1 and 2"`, `"1, 2 and 3"`.
+#[must_use]
+pub fn list(nodes: &[u16]) -> String {
+    let mut text = String::new();
+    for (place, node) in nodes.iter().enumerate() {
+        let separator = match nodes.len() - place {
+            _ if place == 0 => "",
+            1 => " and ",
+            _ => ", ",
+        };
+        text.push_str(separator);
+        text.push_str(&node.to_string());
+    }
+    text
+}
+
 #[must_use]
 pub fn unreachable(nodes: &[u16]) -> String {
-    let list: Vec<String> = nodes.iter().map(ToString::to_string).collect();
     let (noun, pronoun) = if nodes.len() == 1 { ("node", "it") } else { ("nodes", "them") };
-    format!("{noun} {} cannot be reached now; messages for {pronoun} are kept until the link is back", list.join(", "))
+    format!("{noun} {} cannot be reached now; messages for {pronoun} are kept until the link is back", list(nodes))
 }
 
 #[must_use]

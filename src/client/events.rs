@@ -300,6 +300,7 @@ mod tests {
             time_unix_ms: 1_500,
             replayed: true,
             traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+            ..Delivery::default()
         }));
         assert_eq!(
             json(&message),
@@ -312,8 +313,8 @@ mod tests {
             nodes_holding: 4,
             nodes_known: 5,
             recipients: 1,
-            reason: String::new(),
             trace_id: "0a".to_owned(),
+            ..Receipt::default()
         }));
         assert_eq!(
             json(&receipt),

@@ -74,11 +74,17 @@ impl Identity {
 
     /// What to say to a node.
     pub fn register(&self) -> Registering {
-        let resume = self
-            .received
-            .as_ref()
-            .map(|received| Resume { heights: heights_to_proto(received), sent: heights_to_proto(&self.sent) });
-        Registering(Register { name: self.name.clone(), session_key: self.session_key.to_vec(), resume })
+        let resume = self.received.as_ref().map(|received| Resume {
+            heights: heights_to_proto(received),
+            sent: heights_to_proto(&self.sent),
+            ..Resume::default()
+        });
+        Registering(Register {
+            name: self.name.clone(),
+            session_key: self.session_key.to_vec(),
+            resume,
+            ..Register::default()
+        })
     }
 
     /// A node has taken this client.

@@ -120,7 +120,10 @@ impl Session {
             }
             FromNode::Stopping(_) => return Err(ConnectionError::Stopping),
             // Only in answer to a registration, which is over.
-            FromNode::Registered(_) | FromNode::RegisterRefused(_) => {}
+            FromNode::Registered(_)
+            | FromNode::RegisterRefused(_)
+            | FromNode::RoomsChanged(_)
+            | FromNode::Claimed(_) => {}
         }
         Ok(())
     }

@@ -55,12 +55,17 @@ impl Chain {
 
     /// Takes the entries of a chunk that follow the height. Nothing if the chunk leaves a gap.
     pub fn push(&mut self, chunk: &Chunk) {
-        let last = chunk.last();
+        self.push_to(chunk, chunk.last());
+    }
+
+    /// As `push`, but only up to an entry.
+    pub fn push_to(&mut self, chunk: &Chunk, last: u64) {
+        let last = last.min(chunk.last());
         while self.height < last && chunk.first <= self.height + 1 {
             let to = last.min(boundary_before(self.height) + SEGMENT_ENTRIES);
             self.open.update(&chunk.slice(self.height + 1, to));
             self.height = to;
-            if to % SEGMENT_ENTRIES == 0 {
+            if to.is_multiple_of(SEGMENT_ENTRIES) {
                 let hash = self.hash();
                 self.boundaries.insert(to, hash);
                 self.open = begin(&hash);
@@ -68,10 +73,17 @@ impl Chain {
         }
     }
 
+    /// Goes on after a later boundary whose hash is known, over entries that cannot be had.
+    pub fn skip_to(&mut self, boundary: u64, hash: Hash) {
+        self.height = boundary;
+        self.boundaries.insert(boundary, hash);
+        self.open = begin(&hash);
+    }
+
     /// The hash at the height.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        if self.height % SEGMENT_ENTRIES == 0
+        if self.height.is_multiple_of(SEGMENT_ENTRIES)
             && let Some(hash) = self.boundaries.get(&self.height)
         {
             return *hash;

@@ -2,77 +2,14 @@
 //!
 //! Entries are kept as the bytes they were accepted as, in chunks of one batch each. The order of application gives
 //! every applied entry a *position*, which is what a reader's cursor counts. When the log is over its bound the chunk
-//! that was applied first goes.
+//! that was applied first goes. With a store behind it, it is a cache of the latest entries: only what is on the disk
+//! goes, and can be read from there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Heights, Held, Origin};
-
-/// Bytes that a chunk costs besides its entries: its own fields, and its share of the order.
-const CHUNK_OVERHEAD_BYTES: usize = 160;
-
-/// Other origins' heights that an entry depends on.
-pub type Dependencies = Vec<(Origin, u64)>;
-
-/// Consecutive entries of one origin, encoded.
-#[derive(Debug, Clone)]
-pub struct Chunk {
-    /// Number of the first entry.
-    pub first: u64,
-    /// The entries one after the other.
-    pub bytes: Bytes,
-    /// Where each entry ends in `bytes`.
-    pub ends: Arc<[u32]>,
-    /// By entry number, only where there are any.
-    pub dependencies: Arc<[(u64, Dependencies)]>,
-}
-
-impl Chunk {
-    /// Number of the last entry.
-    #[must_use]
-    pub fn last(&self) -> u64 {
-        self.first + self.ends.len() as u64 - 1
-    }
-
-    fn cost_bytes(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<u32>() + CHUNK_OVERHEAD_BYTES
-    }
-
-    /// The bytes of the entries `from..=to`, both within the chunk.
-    #[must_use]
-    pub fn slice(&self, from: u64, to: u64) -> Bytes {
-        let start = if from <= self.first { 0 } else { self.end_of(from - 1) };
-        self.bytes.slice(start..self.end_of(to.min(self.last())))
-    }
-
-    /// The rest of the chunk from entry `from` on.
-    #[must_use]
-    pub fn from(&self, from: u64) -> Self {
-        if from <= self.first {
-            return self.clone();
-        }
-        let start = self.end_of(from - 1);
-        let skipped = usize::try_from(from - self.first).unwrap_or(usize::MAX);
-        Self {
-            first: from,
-            bytes: self.bytes.slice(start..),
-            ends: self.ends[skipped..].iter().map(|end| end - u32::try_from(start).unwrap_or(0)).collect(),
-            dependencies: self.dependencies.iter().filter(|(number, _)| *number >= from).cloned().collect(),
-        }
-    }
-
-    fn end_of(&self, number: u64) -> usize {
-        usize::try_from(number - self.first)
-            .ok()
-            .and_then(|index| self.ends.get(index))
-            .map_or(self.bytes.len(), |end| *end as usize)
-    }
-}
+use super::{Chain, Chunk, Heights, Held, Origin, chain::Hash};
 
 /// Entries of one origin that were applied one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,10 +24,42 @@ pub struct Applied {
 #[derive(Debug)]
 struct OriginLog {
     chunks: VecDeque<Chunk>,
-    /// First entry held without a gap up to the height; `height + 1` if none is.
+    /// First entry in memory without a gap up to the height; `height + 1` if none is.
     first: u64,
+    /// First entry that is kept at all. Raised by retention and by holes, not by what memory has no room for.
+    floor: u64,
     height: u64,
+    /// Up to which it is on the disk; the height where there is no store.
+    synced: u64,
     applied: u64,
+    /// The running hash, up to the height.
+    chain: Chain,
+}
+
+impl OriginLog {
+    fn new(first: u64, chain: Chain) -> Self {
+        let height = first - 1;
+        Self { chunks: VecDeque::new(), first, floor: first, height, synced: height, applied: height, chain }
+    }
+
+    /// Goes on at `first`, without what is before it. What the hash was there is said, or not known.
+    fn go_on_at(&mut self, first: u64, hash: Hash) {
+        (self.first, self.floor, self.height) = (first, first, first - 1);
+        self.applied = self.height;
+        self.chain = Chain::from_boundary(self.height, hash);
+    }
+}
+
+/// What is on the disk of one origin, as a log begins with it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub origin: Origin,
+    /// The first entry that is kept; `height + 1` if none is.
+    pub first: u64,
+    /// The running hash up to the height.
+    pub chain: Chain,
+    /// The latest entries, without a gap up to the height.
+    pub tail: Vec<Chunk>,
 }
 
 /// All origins' logs.
@@ -101,12 +70,35 @@ pub struct Log {
     next_position: u64,
     bytes: usize,
     max_bytes: usize,
+    has_store: bool,
 }
 
 impl Log {
+    /// Everything there is, within the bound.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { origins: BTreeMap::new(), order: VecDeque::new(), next_position: 0, bytes: 0, max_bytes }
+        let (origins, order) = (BTreeMap::new(), VecDeque::new());
+        Self { origins, order, next_position: 0, bytes: 0, max_bytes, has_store: false }
+    }
+
+    /// The latest of what is on the disk.
+    #[must_use]
+    pub fn with_store(max_bytes: usize) -> Self {
+        Self { has_store: true, ..Self::new(max_bytes) }
+    }
+
+    /// Begins an origin with what is on the disk of it. The tail is held and still to be applied.
+    pub fn recover(&mut self, stored: Stored) {
+        let Stored { origin, first, chain, tail } = stored;
+        let mut log = OriginLog::new(chain.height() + 1, chain);
+        log.floor = first;
+        if let Some(front) = tail.first() {
+            log.first = front.first;
+            log.applied = front.first - 1;
+        }
+        self.bytes += tail.iter().map(Chunk::cost_bytes).sum::<usize>();
+        log.chunks = tail.into();
+        self.origins.insert(origin, log);
     }
 
     /// Memory in use, in bytes.
@@ -131,15 +123,51 @@ impl Log {
         self.origins.get(&origin).map_or(0, |log| log.applied)
     }
 
-    /// The first entry held; 1 for an unknown origin.
+    /// The first entry in memory; 1 for an unknown origin.
     #[must_use]
     pub fn first(&self, origin: Origin) -> u64 {
         self.origins.get(&origin).map_or(1, |log| log.first)
     }
 
-    /// What is held of each origin.
+    /// The first entry that can be had here: from memory, or from the disk; 1 for an unknown origin.
+    #[must_use]
+    pub fn first_kept(&self, origin: Origin) -> u64 {
+        self.origins.get(&origin).map_or(1, |log| self.first_kept_of(log))
+    }
+
+    fn first_kept_of(&self, log: &OriginLog) -> u64 {
+        if self.has_store { log.floor } else { log.first }
+    }
+
+    /// How far an origin is on the disk; its height where there is no store.
+    #[must_use]
+    pub fn synced(&self, origin: Origin) -> u64 {
+        self.origins.get(&origin).map_or(0, |log| log.synced)
+    }
+
+    /// Everything up to here is on the disk.
+    pub fn raise_synced(&mut self, origin: Origin, synced: u64) {
+        if let Some(log) = self.origins.get_mut(&origin) {
+            log.synced = log.synced.max(synced.min(log.height));
+        }
+    }
+
+    /// The running hash of an origin, up to its height.
+    #[must_use]
+    pub fn chain(&self, origin: Origin) -> Option<&Chain> {
+        self.origins.get(&origin).map(|log| &log.chain)
+    }
+
+    /// What peers are told of an origin: only what a crash does not take.
+    #[must_use]
+    pub fn held_of(&self, origin: Origin) -> Held {
+        let Some(log) = self.origins.get(&origin) else { return Held { origin, first: 1, height: 0 } };
+        Held { origin, first: self.first_kept_of(log), height: log.synced }
+    }
+
+    /// What peers are told of each origin.
     pub fn held(&self) -> impl Iterator<Item = Held> + '_ {
-        self.origins.iter().map(|(origin, log)| Held { origin: *origin, first: log.first, height: log.height })
+        self.origins.keys().map(|origin| self.held_of(*origin))
     }
 
     /// How far each origin is applied.
@@ -150,30 +178,25 @@ impl Log {
 
     /// Adds a chunk that begins right after the height.
     pub fn push(&mut self, origin: Origin, chunk: Chunk) {
-        let log = self.origins.entry(origin).or_insert(OriginLog {
-            chunks: VecDeque::new(),
-            first: chunk.first,
-            height: 0,
-            applied: 0,
-        });
+        let log = self.origins.entry(origin).or_insert_with(|| OriginLog::new(1, Chain::default()));
         self.bytes += chunk.cost_bytes();
         log.height = chunk.last();
+        log.chain.push(&chunk);
+        if !self.has_store {
+            log.synced = log.height;
+        }
         log.chunks.push_back(chunk);
     }
 
     /// Gives up on the entries before `first`, which nobody has any more. Returns how many.
-    pub fn skip_to(&mut self, origin: Origin, first: u64) -> u64 {
-        let log = self.origins.entry(origin).or_insert(OriginLog {
-            chunks: VecDeque::new(),
-            first: 1,
-            height: 0,
-            applied: 0,
-        });
+    pub fn skip_to(&mut self, origin: Origin, first: u64, hash: Hash) -> u64 {
+        let log = self.origins.entry(origin).or_insert_with(|| OriginLog::new(1, Chain::default()));
         let lost = first.saturating_sub(log.height + 1);
         // Chunks before the hole stay for readers here; to peers the log begins after it.
-        log.first = first;
-        log.height = first - 1;
-        log.applied = log.height;
+        log.go_on_at(first, hash);
+        if !self.has_store {
+            log.synced = log.height;
+        }
         lost
     }
 
@@ -265,7 +288,8 @@ impl Log {
         self.bytes > self.max_bytes && !self.order.is_empty()
     }
 
-    /// Drops what was applied first, a chunk of it at most. Returns what went, with its position and its chunk.
+    /// Drops what was applied first, a chunk of it at most, unless the disk does not have it yet. Returns what went, with
+    /// its position and its chunk.
     pub fn evict(&mut self) -> Option<(Applied, Chunk)> {
         loop {
             let oldest = *self.order.front()?;
@@ -279,6 +303,9 @@ impl Log {
             }
             let chunk = log.chunks.front()?;
             let last = chunk.last().min(oldest.first + oldest.count - 1);
+            if last > log.synced {
+                return None;
+            }
             if last < chunk.last() {
                 // The rest of the chunk was applied after something else, and goes when its turn comes.
                 let (gone, rest) = (chunk.clone(), chunk.from(last + 1));

@@ -5,12 +5,14 @@
 //! peer's height is lower; a slow reader is a cursor that lags; an entry that a third node has can be had from it.
 //!
 //! The invariant: for each origin a replica holds exactly the entries from `first` to `height`; it has *applied* a
-//! prefix of them; and it applies an entry only after everything that the accepting node had applied before it.
+//! prefix of them; and it applies an entry only after everything that the accepting node had applied before it. What it
+//! tells peers to hold, a crash does not take: that is on the disk, where there is one.
 //!
 //! Pure: no async, sockets, clocks, disks, locks, tracing or random sources; what an entry says is opaque here.
 //! Time comes in as an argument, so a clique of five replays from a seed in milliseconds.
 
 pub mod chain;
+pub mod chunk;
 pub mod handshake;
 pub mod heights;
 pub mod log;
@@ -20,11 +22,12 @@ pub mod sources;
 pub mod time;
 
 pub use chain::Chain;
+pub use chunk::{Chunk, Dependencies};
 pub use handshake::{Handshake, HandshakeError, Secret};
 pub use heights::{Heights, Held};
-pub use log::{Chunk, Log};
+pub use log::{Log, Stored};
 pub use members::{Member, Members};
-pub use replica::{Received, Replica, Run};
+pub use replica::{Received, Replica, Run, Write};
 pub use time::HybridClock;
 
 /// One life of one node: each start is a new incarnation, so an entry's number is never used twice.

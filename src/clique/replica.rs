@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Heights, Held, HybridClock, LinkId, Origin,
-    log::{Applied, Chunk, Dependencies, Log},
+    Chunk, Dependencies, Heights, Held, HybridClock, LinkId, Origin, Stored,
+    chain::{EMPTY, Hash},
+    log::{Applied, Log},
     sources::{Ask, Sources},
 };
 
@@ -39,6 +40,25 @@ pub struct Run {
     pub chunk: Chunk,
 }
 
+/// Something for the disk; writes are carried out in the order of their sequence.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Entries that follow those of their origin that were written before, or the cut.
+    Entries { sequence: u64, origin: Origin, chunk: Chunk },
+    /// Nothing before `first` is kept; `hash` is the running hash there, or [`EMPTY`] where nobody knows it.
+    Cut { sequence: u64, origin: Origin, first: u64, hash: Hash },
+}
+
+/// A write that is not on the disk yet.
+#[derive(Debug)]
+struct Unsynced {
+    sequence: u64,
+    origin: Origin,
+    /// The last entry that is on the disk once it is.
+    last: u64,
+    bytes: usize,
+}
+
 /// One node's copy of everything.
 #[derive(Debug)]
 pub struct Replica {
@@ -54,6 +74,12 @@ pub struct Replica {
     arrivals: BTreeMap<Origin, VecDeque<(u64, u64)>>,
     /// For each link, the origins of which the peer has not been told how far they are held here.
     changed: BTreeMap<LinkId, BTreeSet<Origin>>,
+    has_store: bool,
+    last_sequence: u64,
+    /// What is still to be handed to the disk.
+    writes: Vec<Write>,
+    unsynced: VecDeque<Unsynced>,
+    unsynced_bytes: usize,
 }
 
 impl Replica {
@@ -69,7 +95,91 @@ impl Replica {
             applied: Heights::default(),
             arrivals: BTreeMap::new(),
             changed: BTreeMap::new(),
+            has_store: false,
+            last_sequence: 0,
+            writes: Vec::new(),
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
         }
+    }
+
+    /// One whose memory is a cache of what is on the disk.
+    #[must_use]
+    pub fn with_store(me: Origin, max_log_bytes: usize) -> Self {
+        Self { log: Log::with_store(max_log_bytes), has_store: true, ..Self::new(me, max_log_bytes) }
+    }
+
+    /// Begins with what is on the disk of an origin. The tail is applied by `apply_next`, as if it had just come: what
+    /// was waiting for something at the crash waits again.
+    pub fn recover(&mut self, stored: Stored, now_ms: u64) {
+        let origin = stored.origin;
+        let last = stored.chain.height();
+        self.log.recover(stored);
+        self.applied.raise(origin, self.log.applied(origin));
+        self.arrivals.entry(origin).or_default().push_back((last, now_ms));
+    }
+
+    /// What is to be written, since this was last called.
+    pub fn take_writes(&mut self) -> Vec<Write> {
+        std::mem::take(&mut self.writes)
+    }
+
+    /// Every write up to this one is on the disk.
+    pub fn synced(&mut self, sequence: u64) {
+        while let Some(written) = self.unsynced.pop_front_if(|written| written.sequence <= sequence) {
+            self.unsynced_bytes -= written.bytes;
+            self.log.raise_synced(written.origin, written.last);
+            self.note_change(written.origin);
+        }
+    }
+
+    /// Bytes that are not on the disk yet.
+    #[must_use]
+    pub fn unsynced_bytes(&self) -> usize {
+        self.unsynced_bytes
+    }
+
+    /// Whether everything that is held is on the disk.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
+    fn write(&mut self, origin: Origin, last: u64, bytes: usize, write: impl FnOnce(u64) -> Write) {
+        if !self.has_store {
+            return;
+        }
+        self.last_sequence += 1;
+        let sequence = self.last_sequence;
+        self.writes.push(write(sequence));
+        self.unsynced.push_back(Unsynced { sequence, origin, last, bytes });
+        self.unsynced_bytes += bytes;
+    }
+
+    fn push(&mut self, origin: Origin, chunk: Chunk) {
+        if self.has_store {
+            let written = chunk.clone();
+            self.write(origin, chunk.last(), chunk.cost_bytes(), |sequence| Write::Entries {
+                sequence,
+                origin,
+                chunk: written,
+            });
+        }
+        self.log.push(origin, chunk);
+        // With a store, peers are told once it is on the disk.
+        if !self.has_store {
+            self.note_change(origin);
+        }
+    }
+
+    /// Gives up on everything before `first`. Returns how many entries that were still to come are lost.
+    fn skip_to(&mut self, origin: Origin, first: u64) -> u64 {
+        let hash = EMPTY;
+        let lost = self.log.skip_to(origin, first, hash);
+        self.applied.raise(origin, first - 1);
+        self.write(origin, first - 1, 0, |sequence| Write::Cut { sequence, origin, first, hash });
+        self.note_change(origin);
+        lost
     }
 
     #[must_use]
@@ -114,8 +224,7 @@ impl Replica {
     /// Adds entries of this node, numbered from `next_entry`. They are applied at once: all that they depend on is.
     pub fn append(&mut self, chunk: Chunk) -> Option<Run> {
         let count = chunk.ends.len() as u64;
-        self.log.push(self.me, chunk.clone());
-        self.note_change(self.me);
+        self.push(self.me, chunk.clone());
         let applied = self.log.apply(self.me, count)?;
         self.applied.raise(self.me, chunk.last());
         Some(Run { applied, chunk })
@@ -141,13 +250,11 @@ impl Replica {
             if self.sources.other_continues(link, origin, height) || self.log.applied(origin) < height {
                 return Received::AskAgain;
             }
-            lost = self.log.skip_to(origin, chunk.first);
-            self.applied.raise(origin, chunk.first - 1);
+            lost = self.skip_to(origin, chunk.first);
         }
         self.clock.see(latest);
         self.arrivals.entry(origin).or_default().push_back((chunk.last(), now_ms));
-        self.log.push(origin, chunk.from(self.log.height(origin) + 1));
-        self.note_change(origin);
+        self.push(origin, chunk.from(self.log.height(origin) + 1));
         if lost > 0 { Received::AfterHole { lost } } else { Received::New }
     }
 
@@ -220,9 +327,7 @@ impl Replica {
             let mine = self.log.height(origin);
             let is_wanted = height > mine && self.log.applied(origin) == mine;
             if is_wanted && !self.sources.anyone_holds_beyond(origin, mine) {
-                lost.push((origin, self.log.skip_to(origin, first)));
-                self.applied.raise(origin, first - 1);
-                self.note_change(origin);
+                lost.push((origin, self.skip_to(origin, first)));
             }
         }
         lost
@@ -248,10 +353,7 @@ impl Replica {
         let Some(changed) = self.changed.get_mut(&link) else {
             return Vec::new();
         };
-        std::mem::take(changed)
-            .into_iter()
-            .map(|origin| Held { origin, first: self.log.first(origin), height: self.log.height(origin) })
-            .collect()
+        std::mem::take(changed).into_iter().map(|origin| self.log.held_of(origin)).collect()
     }
 
     /// Whether the link has not been told of a change.

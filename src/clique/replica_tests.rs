@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::clique::log::Chunk;
 
 /// What happens in a run: nodes are given by number, modulo how many there are.
 #[derive(Debug, Clone)]

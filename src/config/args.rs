@@ -98,3 +98,17 @@ impl NodeArgs {
         ]
     }
 }
+
+/// Flags of `clique status`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StatusArgs {
+    /// Which node to ask: its host and its port for health and metrics; that of the settings, or else of the first of the
+    /// ports, if not given.
+    #[arg(long, value_name = "HOST:HTTPPORT")]
+    pub node: Option<String>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: NodeArgs,
+}

@@ -24,8 +24,9 @@ pub async fn serve<W: World>(
     let places = Places::new(context.limits.max_connections, context.limits.max_connections_per_address);
     loop {
         let accepted = tokio::select! {
-            accepted = W::accept(&mut listener) => accepted,
+            biased;
             () = stop.cancelled() => return,
+            accepted = W::accept(&mut listener) => accepted,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,

@@ -72,6 +72,7 @@ impl<W: World> Dialer<W> {
                 let dialer = dialer.clone();
                 dialer.tasks.clone().spawn(async move {
                     tokio::select! {
+                        biased;
                         () = dialer.keep_dialing(&target) => {}
                         () = dialer.context.stop.cancelled() => {}
                     }
@@ -81,6 +82,7 @@ impl<W: World> Dialer<W> {
         targets.into_iter().for_each(&mut dial);
         loop {
             tokio::select! {
+                biased;
                 member = learned.recv() => match member {
                     Some(member) if !member.advertise.is_empty() => dial(member.advertise),
                     Some(_) => {}
@@ -93,7 +95,7 @@ impl<W: World> Dialer<W> {
 
     async fn keep_dialing(&self, target: &str) {
         let mut found: HashMap<SocketAddr, Found> = HashMap::new();
-        let mut pauses = backoff();
+        let mut pauses = self.backoff();
         loop {
             let is_complete = match timeout(CONNECT_TIMEOUT, self.world.resolve(target)).await {
                 Ok(Ok(addresses)) => self.dial_all(target, addresses, &mut found).await,
@@ -105,12 +107,22 @@ impl<W: World> Dialer<W> {
                 // A link that ends is redialled at once; a name may have new addresses.
                 let _ = timeout(LOOK_AGAIN, self.context.linked.lost_one(&nodes)).await;
                 if linked_at.elapsed() >= SHORT_LIFE {
-                    pauses = backoff();
+                    pauses = self.backoff();
                     continue;
                 }
             }
             sleep(pauses.next().unwrap_or(MAX_PAUSE)).await;
         }
+    }
+
+    fn backoff(&self) -> backon::ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(MIN_PAUSE)
+            .with_max_delay(MAX_PAUSE)
+            .with_jitter()
+            .with_jitter_seed(self.world.random())
+            .without_max_times()
+            .build()
     }
 
     /// Dials those addresses whose node is not linked. True if then all are.
@@ -184,13 +196,4 @@ enum DialError {
     Status(#[from] tonic::Status),
     #[error(transparent)]
     Link(LinkError),
-}
-
-fn backoff() -> backon::ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(MIN_PAUSE)
-        .with_max_delay(MAX_PAUSE)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }

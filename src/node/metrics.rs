@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, gauge::Gauge},
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use super::hub::FromClient;
+use super::hub::{FromClient, History, NodeOverview, Overview};
 
 /// A summary of the node's state.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,12 @@ pub struct Status {
     pub is_drained: bool,
     /// Those who can go on at another node have gone.
     pub is_vacated: bool,
+}
+
+/// Of which node a number is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodeLabel {
+    node: u16,
 }
 
 /// What one node counts.
@@ -40,6 +46,13 @@ pub struct Metrics {
     nodes_reachable: Gauge<i64, AtomicI64>,
     nodes_known: Gauge<i64, AtomicI64>,
     log_bytes: Gauge<i64, AtomicI64>,
+    entries_lacking: Family<NodeLabel, Gauge<i64, AtomicI64>>,
+    oldest_lacking_seconds: Gauge<f64, AtomicU64>,
+    damaged: Gauge<i64, AtomicI64>,
+    diverging: Gauge<i64, AtomicI64>,
+    histories_equal: Gauge<i64, AtomicI64>,
+    store_writable: Gauge<i64, AtomicI64>,
+    alarms: Gauge<i64, AtomicI64>,
 }
 
 impl Default for Metrics {
@@ -55,6 +68,18 @@ impl Default for Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         };
+        let entries_lacking = Family::default();
+        registry.register(
+            "entries_lacking",
+            "Entries that a node lacks and another has, as this node sees it",
+            entries_lacking.clone(),
+        );
+        let oldest_lacking_seconds = Gauge::<f64, AtomicU64>::default();
+        registry.register(
+            "oldest_lacking_seconds",
+            "Age of the oldest entry that some node lacks; 0 if all have everything",
+            oldest_lacking_seconds.clone(),
+        );
         Self {
             messages_received: counter(&mut registry, "messages_received", "Messages received from clients"),
             messages_written: counter(
@@ -72,6 +97,21 @@ impl Default for Metrics {
             nodes_reachable: gauge(&mut registry, "nodes_reachable", "Nodes this node can reach, itself included"),
             nodes_known: gauge(&mut registry, "nodes_known", "Nodes of the clique, itself included"),
             log_bytes: gauge(&mut registry, "log_bytes", "Memory used by the log"),
+            entries_lacking,
+            oldest_lacking_seconds,
+            damaged: gauge(&mut registry, "damaged_stretches", "Stretches of this node's log that cannot be read back"),
+            diverging: gauge(
+                &mut registry,
+                "diverging_stretches",
+                "Stretches on which this node's history contradicts another's",
+            ),
+            histories_equal: gauge(
+                &mut registry,
+                "histories_equal",
+                "1 if all nodes that this one reaches hold the same history",
+            ),
+            store_writable: gauge(&mut registry, "store_writable", "1 if messages can be accepted"),
+            alarms: gauge(&mut registry, "alarms", "Things that are wrong, as clique status lists them"),
             registry,
         }
     }
@@ -108,15 +148,32 @@ impl Metrics {
 
     /// The text for a scraper. `None` if it cannot be written, which only a broken allocator could cause.
     #[must_use]
-    pub fn render(&self, status: &Status) -> Option<String> {
+    pub fn render(&self, status: &Status, overview: &Overview) -> Option<String> {
         let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
         self.clients.set(size(status.clients));
         self.people.set(size(status.people));
         self.nodes_reachable.set(size(status.nodes_reachable));
         self.nodes_known.set(size(status.nodes_known));
         self.log_bytes.set(size(status.log_bytes));
+        self.set_overview(overview);
         let mut text = String::new();
         encode(&mut text, &self.registry).ok()?;
         Some(text)
+    }
+
+    fn set_overview(&self, overview: &Overview) {
+        for node in &overview.nodes {
+            let lacking = i64::try_from(node.lacks).unwrap_or(i64::MAX);
+            self.entries_lacking.get_or_create(&NodeLabel { node: node.node }).set(lacking);
+        }
+        self.oldest_lacking_seconds.set(overview.oldest_lacking_ms.unwrap_or(0) as f64 / 1_000.0);
+        let is_mine = |node: &&NodeOverview| node.node == overview.asked;
+        if let Some(mine) = overview.nodes.iter().find(is_mine) {
+            self.damaged.set(mine.damaged.into());
+            self.diverging.set(mine.diverging.into());
+            self.store_writable.set(mine.unwritable.is_empty().into());
+        }
+        self.histories_equal.set((overview.histories == History::Equal).into());
+        self.alarms.set(i64::try_from(overview.alarms.len()).unwrap_or(i64::MAX));
     }
 }

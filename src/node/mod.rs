@@ -23,6 +23,7 @@ mod router;
 mod session;
 pub mod settings;
 mod spans;
+pub mod store;
 mod warnings;
 mod web_door;
 pub mod world;
@@ -132,6 +133,7 @@ impl Node {
             chat_port: chat_address.port(),
             expected_nodes: settings.expected_nodes,
             max_log_bytes: settings.max_log_bytes,
+            has_store: false,
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
         });
@@ -273,6 +275,7 @@ async fn open_until<E: std::fmt::Display>(
         sleep(LAST_ANSWERS_TIMEOUT).await;
     };
     tokio::select! {
+        biased;
         end = door => if let Err(error) = end {
             tracing::warn!("the {what} door has failed: {error}");
         },

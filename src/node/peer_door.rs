@@ -228,6 +228,7 @@ where
     S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
 {
     let introduced = tokio::select! {
+        biased;
         introduced = timeout(HANDSHAKE_TIMEOUT, wire.introduce(&context, dialed_by_us)) => introduced?,
         () = context.stop.cancelled() => return Err(LinkError::Stopping),
     };
@@ -293,6 +294,7 @@ where
         LinkError::Dropped(reason)
     };
     tokio::select! {
+        biased;
         end = write => end,
         end = read => end,
         end = close => end,

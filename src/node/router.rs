@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    hub::{ClientId, FromClient, FromLink, Hub, Mark, Now, Ports, TraceStep},
+    hub::{ClientId, FromClient, FromLink, Hub, Mark, Now, Overview, Ports, ToStore, TraceStep},
     metrics::{Metrics, Status},
     outbox::{ClientOutbox, LinkOutbox},
     spans::NodeSpans,
@@ -50,6 +50,7 @@ enum Input {
     Link(LinkId, FromLink),
     Hello(oneshot::Sender<Hello>),
     Status(oneshot::Sender<Status>),
+    Overview(oneshot::Sender<Box<Overview>>),
     Stop,
     Goodbye,
     End,
@@ -116,6 +117,13 @@ impl RouterHandle {
     pub async fn status(&self) -> Option<Status> {
         let (answer, answered) = oneshot::channel();
         self.send(Input::Status(answer)).await;
+        answered.await.ok()
+    }
+
+    /// What the node knows of all nodes; `None` once the router has ended.
+    pub async fn overview(&self) -> Option<Box<Overview>> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Overview(answer)).await;
         answered.await.ok()
     }
 
@@ -196,6 +204,7 @@ impl<W: World> Router<W> {
             } else {
                 let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
                 tokio::select! {
+                    biased;
                     count = self.inputs.recv_many(&mut received, MAX_INPUTS_PER_TURN) => {
                         if count == 0 {
                             return;
@@ -259,6 +268,9 @@ impl<W: World> Router<W> {
             }
             Input::Status(answer) => {
                 let _ = answer.send(status(&self.hub));
+            }
+            Input::Overview(answer) => {
+                let _ = answer.send(Box::new(self.hub.overview(now)));
             }
             Input::Stop => self.hub.stop(now, outputs),
             Input::Goodbye => self.hub.say_goodbye(now, outputs),
@@ -369,6 +381,10 @@ impl Ports for Outputs {
         if let Some(outbox) = self.link(link) {
             outbox.close(reason);
         }
+    }
+
+    fn to_store(&mut self, _: ToStore) {
+        // Without a store the hub has nothing for it.
     }
 
     fn dial(&mut self, member: &Member) {

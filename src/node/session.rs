@@ -86,6 +86,7 @@ pub async fn run<W: World>(stream: W::Stream, address: SocketAddr, context: Sess
     let mut buffer = BytesMut::new();
     let handshake = Duration::from_millis(context.limits.handshake_ms);
     let first = tokio::select! {
+        biased;
         read = timeout(handshake, read_some(&mut reader, &mut buffer)) => match read {
             Ok(Ok(0)) => return,
             Ok(Ok(_)) => Ok(()),

@@ -1,4 +1,4 @@
-//! The HTTP door: liveness, readiness, metrics.
+//! The HTTP door: liveness, readiness, metrics, and what this node knows of all nodes.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -35,6 +35,7 @@ pub async fn serve<W: World>(
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
+        .route("/status", get(status))
         .with_state(Web { router, metrics, draining });
     axum::serve(Guests::<W>::new(listener, MAX_STAY), routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
@@ -54,11 +55,20 @@ async fn ready(State(web): State<Web>) -> (StatusCode, String) {
 }
 
 async fn metrics_text(State(web): State<Web>) -> impl IntoResponse {
-    let text = match web.router.status().await {
-        Some(status) => web.metrics.render(&status),
-        None => None,
+    let text = match (web.router.status().await, web.router.overview().await) {
+        (Some(status), Some(overview)) => web.metrics.render(&status, &overview),
+        _ => None,
     };
+    answer(text, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+}
+
+/// Everything that `clique status` shows.
+async fn status(State(web): State<Web>) -> impl IntoResponse {
+    let overview = web.router.overview().await;
+    answer(overview.and_then(|overview| serde_json::to_string(&overview).ok()), "application/json")
+}
+
+fn answer(text: Option<String>, content_type: &'static str) -> impl IntoResponse {
     let status = if text.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (status, [(CONTENT_TYPE, content_type)], text.unwrap_or_default())
 }

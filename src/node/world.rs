@@ -1,4 +1,7 @@
-//! The world that a node lives in: its network and its clock. The real one here; the simulation brings its own.
+//! The world that a node lives in: its network, its clock and its chance. The real one here; the simulation brings its
+//! own.
+//!
+//! What a node does follows from these, so that a run can be repeated: that is why every `select!` of it is `biased`.
 
 use std::{
     future::Future,
@@ -13,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
 };
 
-/// Sockets and wall clock. Timers are tokio's in either world.
+/// Sockets, wall clock and chance. Timers are tokio's in either world.
 pub trait World: Clone + Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
     type Listener: Send + Sync + 'static;
@@ -37,9 +40,12 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// Wall-clock time in Unix microseconds.
     fn unix_us(&self) -> u64;
+
+    /// A number that nobody can guess; in the simulation, one that follows from the run's seed.
+    fn random(&self) -> u64;
 }
 
-/// The machine's own network and clock.
+/// The machine's own network, clock and random numbers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealWorld;
 
@@ -96,5 +102,9 @@ impl World for RealWorld {
     fn unix_us(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn random(&self) -> u64 {
+        rand::random()
     }
 }

@@ -5,10 +5,13 @@
 
 use bytes::Bytes;
 
-use super::WireError;
+use super::{
+    WireError,
+    proto::{change_body, read_change},
+};
 use crate::{
-    chat::{Addressee, Message, Registration, Trace},
-    clique::{Chunk, Origin, log::Dependencies},
+    chat::{Addressee, Message, Registration, StateChange, Trace},
+    clique::{Chunk, Dependencies, Origin},
 };
 
 /// Wire types of the protobuf encoding.
@@ -64,12 +67,26 @@ fn put_registration(out: &mut Vec<u8>, field: u8, registration: Registration) {
     put_varint(out, registration.node.into());
 }
 
+fn person_bytes(name: &str, registration: Registration, is_owner: bool) -> usize {
+    field_bytes(name.len()) + field_bytes(registration_bytes(registration)) + 2 * usize::from(is_owner)
+}
+
+fn put_person(out: &mut Vec<u8>, name: &str, registration: Registration, is_owner: bool) {
+    out.push(tag(3, LENGTH));
+    put_varint(out, person_bytes(name, registration, is_owner) as u64);
+    put_field(out, 1, name.as_bytes());
+    put_registration(out, 2, registration);
+    if is_owner {
+        out.extend_from_slice(&[tag(3, VARINT), 1]);
+    }
+}
+
 fn message_bytes(message: &Message<'_>) -> usize {
     let to = match message.to {
-        Addressee::Person(name, registration) => {
-            field_bytes(field_bytes(name.len()) + field_bytes(registration_bytes(registration)))
-        }
+        Addressee::Person(name, registration) => field_bytes(person_bytes(name, registration, false)),
+        Addressee::Owner(name, registration) => field_bytes(person_bytes(name, registration, true)),
         Addressee::Everyone => 2,
+        Addressee::Room(room) => field_bytes(field_bytes(room.len())),
     };
     field_bytes(message.sender.len())
         + field_bytes(registration_bytes(message.sender_registration))
@@ -83,13 +100,14 @@ fn put_message(out: &mut Vec<u8>, message: &Message<'_>) {
     put_field(out, 1, message.sender.as_bytes());
     put_registration(out, 2, message.sender_registration);
     match message.to {
-        Addressee::Person(name, registration) => {
-            out.push(tag(3, LENGTH));
-            put_varint(out, (field_bytes(name.len()) + field_bytes(registration_bytes(registration))) as u64);
-            put_field(out, 1, name.as_bytes());
-            put_registration(out, 2, registration);
-        }
+        Addressee::Person(name, registration) => put_person(out, name, registration, false),
+        Addressee::Owner(name, registration) => put_person(out, name, registration, true),
         Addressee::Everyone => put_field(out, 4, &[]),
+        Addressee::Room(room) => {
+            out.push(tag(8, LENGTH));
+            put_varint(out, field_bytes(room.len()) as u64);
+            put_field(out, 1, room.as_bytes());
+        }
     }
     put_field(out, 5, message.text);
     if message.receipts {
@@ -142,16 +160,25 @@ impl ChunkBuilder {
         self.ends.len()
     }
 
-    /// Encodes one entry.
+    /// Encodes one message.
     pub fn push(&mut self, time: u64, message: &Message<'_>) {
+        self.push_body(time, 3, message_bytes(message), |out| put_message(out, message));
+    }
+
+    /// Encodes one state change.
+    pub fn push_change(&mut self, time: u64, change: &StateChange) {
+        let body = change_body(change);
+        self.push_body(time, 4, body.len(), |out| out.extend_from_slice(&body));
+    }
+
+    fn push_body(&mut self, time: u64, field: u8, body_bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
         let mut dependencies = Vec::new();
         if self.ends.is_empty() {
             for (origin, height) in &self.dependencies {
                 put_dependency(&mut dependencies, *origin, *height);
             }
         }
-        let message_bytes = message_bytes(message);
-        let entry_bytes = 9 + dependencies.len() + field_bytes(message_bytes);
+        let entry_bytes = 9 + dependencies.len() + field_bytes(body_bytes);
         let out = &mut self.bytes;
         out.reserve(field_bytes(entry_bytes));
         out.push(ENTRY_TAG);
@@ -159,9 +186,9 @@ impl ChunkBuilder {
         out.push(tag(1, FIXED64));
         out.extend_from_slice(&time.to_le_bytes());
         out.extend_from_slice(&dependencies);
-        out.push(tag(3, LENGTH));
-        put_varint(out, message_bytes as u64);
-        put_message(out, message);
+        out.push(tag(field, LENGTH));
+        put_varint(out, body_bytes as u64);
+        put(out);
         // A chunk is bounded by what one turn of the router takes, far below 4 GiB.
         self.ends.push(u32::try_from(out.len()).unwrap_or(u32::MAX));
     }
@@ -179,7 +206,7 @@ impl ChunkBuilder {
 /// Checks entries from a peer and finds where each ends. Also gives the latest time among them.
 ///
 /// # Errors
-/// If they are not entries, each with a message that can be read.
+/// If they are not entries, each with a body that can be read or that a later version has thought of.
 pub fn read_chunk(first: u64, bytes: Bytes) -> Result<(Chunk, u64), WireError> {
     let mut reader = Reader(&bytes);
     let (mut ends, mut dependencies, mut latest) = (Vec::new(), Vec::new(), 0);
@@ -200,12 +227,32 @@ pub fn read_chunk(first: u64, bytes: Bytes) -> Result<(Chunk, u64), WireError> {
     Ok((Chunk { first, bytes, ends: ends.into(), dependencies: dependencies.into() }, latest))
 }
 
-/// One entry, for delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryView<'a> {
     /// Hybrid logical time of acceptance.
     pub time: u64,
-    pub message: Message<'a>,
+    pub body: Body<'a>,
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body<'a> {
+    Message(Message<'a>),
+    Change(Box<StateChange>),
+    /// Something of a later version: kept and passed on, and otherwise passed over.
+    Unknown,
+}
+
+impl<'a> EntryView<'a> {
+    /// The message, if it is one.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message<'a>> {
+        match &self.body {
+            Body::Message(message) => Some(message),
+            Body::Change(_) | Body::Unknown => None,
+        }
+    }
 }
 
 /// Reads the first entry of `bytes`, and says how many bytes it has.
@@ -226,16 +273,19 @@ fn read_body<'a>(
     with_dependencies: impl FnOnce(Dependencies),
 ) -> Result<(), WireError> {
     let mut reader = Reader(body);
-    let (mut time, mut message, mut needs) = (0, None, Dependencies::new());
+    let (mut time, mut said, mut needs) = (0, Body::Unknown, Dependencies::new());
     while let Some((field, value)) = reader.field()? {
         match (field, value) {
             (1, Value::Number(value)) => time = value,
             (2, Value::Bytes(bytes)) => needs.push(read_dependency(bytes)?),
-            (3, Value::Bytes(bytes)) => message = Some(read_message(bytes)?),
+            (3, Value::Bytes(bytes)) => said = read_message(bytes)?.map_or(Body::Unknown, Body::Message),
+            (4, Value::Bytes(bytes)) => {
+                said = read_change(bytes)?.map_or(Body::Unknown, |change| Body::Change(Box::new(change)));
+            }
             _ => {}
         }
     }
-    view(EntryView { time, message: message.ok_or(MALFORMED)? });
+    view(EntryView { time, body: said });
     if !needs.is_empty() {
         with_dependencies(needs);
     }
@@ -283,7 +333,8 @@ fn read_text(bytes: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(bytes).map_err(|_| MALFORMED)
 }
 
-fn read_message(bytes: &[u8]) -> Result<Message<'_>, WireError> {
+/// `None` if it is for an addressee that only a later version knows.
+fn read_message(bytes: &[u8]) -> Result<Option<Message<'_>>, WireError> {
     let mut reader = Reader(bytes);
     let (mut sender, mut registration, mut to) = ("", None, None);
     let (mut text, mut receipts, mut trace): (&[u8], _, _) = (&[], false, None);
@@ -296,26 +347,38 @@ fn read_message(bytes: &[u8]) -> Result<Message<'_>, WireError> {
             (5, Value::Bytes(bytes)) => text = bytes,
             (6, Value::Number(value)) => receipts = value != 0,
             (7, Value::Bytes(bytes)) => trace = read_trace(bytes)?,
+            (8, Value::Bytes(bytes)) => to = Some(Addressee::Room(read_room(bytes)?)),
             _ => {}
         }
     }
-    let (Some(sender_registration), Some(to)) = (registration, to) else {
-        return Err(MALFORMED);
-    };
-    Ok(Message { sender, sender_registration, to, text, receipts, trace })
+    let sender_registration = registration.ok_or(MALFORMED)?;
+    Ok(to.map(|to| Message { sender, sender_registration, to, text, receipts, trace }))
+}
+
+fn read_room(bytes: &[u8]) -> Result<&str, WireError> {
+    let mut reader = Reader(bytes);
+    let mut room = "";
+    while let Some((field, value)) = reader.field()? {
+        if let (1, Value::Bytes(bytes)) = (field, value) {
+            room = read_text(bytes)?;
+        }
+    }
+    Ok(room)
 }
 
 fn read_person(bytes: &[u8]) -> Result<Addressee<'_>, WireError> {
     let mut reader = Reader(bytes);
-    let (mut name, mut registration) = ("", None);
+    let (mut name, mut registration, mut is_owner) = ("", None, false);
     while let Some((field, value)) = reader.field()? {
         match (field, value) {
             (1, Value::Bytes(bytes)) => name = read_text(bytes)?,
             (2, Value::Bytes(bytes)) => registration = Some(read_registration(bytes)?),
+            (3, Value::Number(value)) => is_owner = value != 0,
             _ => {}
         }
     }
-    Ok(Addressee::Person(name, registration.ok_or(MALFORMED)?))
+    let registration = registration.ok_or(MALFORMED)?;
+    Ok(if is_owner { Addressee::Owner(name, registration) } else { Addressee::Person(name, registration) })
 }
 
 fn read_trace(bytes: &[u8]) -> Result<Option<Trace>, WireError> {

@@ -2,13 +2,27 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::wire::proto::generated as pb;
+use crate::{
+    chat::{
+        EntryId,
+        change::{ChangeKind, Claim, Membership, Read, Topic},
+    },
+    wire::proto::generated as pb,
+};
+
+#[derive(Debug, Clone)]
+enum To {
+    Person(String, Registration),
+    Owner(String, Registration),
+    Room(String),
+    Everyone,
+}
 
 #[derive(Debug, Clone)]
 struct Said {
     time: u64,
     sender: String,
-    to: Option<(String, Registration)>,
+    to: To,
     text: Vec<u8>,
     receipts: bool,
     trace: Option<Trace>,
@@ -20,10 +34,12 @@ impl Said {
         Message {
             sender: &self.sender,
             sender_registration: self.registration,
-            to: self
-                .to
-                .as_ref()
-                .map_or(Addressee::Everyone, |(name, registration)| Addressee::Person(name, *registration)),
+            to: match &self.to {
+                To::Person(name, registration) => Addressee::Person(name, *registration),
+                To::Owner(name, registration) => Addressee::Owner(name, *registration),
+                To::Room(room) => Addressee::Room(room),
+                To::Everyone => Addressee::Everyone,
+            },
             text: &self.text,
             receipts: self.receipts,
             trace: self.trace,
@@ -40,7 +56,12 @@ fn said() -> impl Strategy<Value = Said> {
     (
         any::<u64>(),
         "\\PC{1,20}",
-        proptest::option::of(("\\PC{1,20}", registration())),
+        prop_oneof![
+            ("\\PC{1,20}", registration()).prop_map(|(name, registration)| To::Person(name, registration)),
+            ("\\PC{1,20}", registration()).prop_map(|(name, registration)| To::Owner(name, registration)),
+            "#\\PC{1,20}".prop_map(To::Room),
+            Just(To::Everyone),
+        ],
         proptest::collection::vec(any::<u8>(), 0..300),
         any::<bool>(),
         proptest::option::of(trace),
@@ -55,6 +76,24 @@ fn said() -> impl Strategy<Value = Said> {
             trace,
             registration,
         })
+}
+
+fn change() -> impl Strategy<Value = StateChange> {
+    let id = any::<(u16, u64, u64)>().prop_map(|(node, incarnation, number)| EntryId { node, incarnation, number });
+    let kind = prop_oneof![
+        ("\\PC{1,20}", registration(), any::<(u16, u64)>(), "[ -~]{0,90}").prop_map(
+            |(name, registration, (node, claimed), passphrase_hash)| {
+                ChangeKind::Claim(Claim { name, registration, node, claimed, passphrase_hash })
+            }
+        ),
+        ("#\\PC{1,20}", registration(), any::<bool>()).prop_map(|(room, registration, is_member)| {
+            ChangeKind::Membership(Membership { room, registration, is_member })
+        }),
+        ("#\\PC{1,20}", "\\PC{0,40}").prop_map(|(room, text)| ChangeKind::Topic(Topic { room, text })),
+        (registration(), proptest::collection::vec(id, 0..4))
+            .prop_map(|(registration, heights)| ChangeKind::Read(Read { registration, heights })),
+    ];
+    (any::<u64>(), kind).prop_map(|(time, kind)| StateChange { time, kind })
 }
 
 fn dependencies() -> impl Strategy<Value = Dependencies> {
@@ -77,17 +116,22 @@ proptest! {
         for (index, (entry, said)) in published.entries.iter().zip(&said).enumerate() {
             prop_assert_eq!(entry.time, said.time);
             prop_assert_eq!(entry.depends_on.len(), if index == 0 { needs.len() } else { 0 });
-            let message = entry.message.as_ref().unwrap();
+            let Some(pb::entry::Body::Message(message)) = &entry.body else { panic!("{entry:?}") };
             prop_assert_eq!(&message.sender, &said.sender);
             prop_assert_eq!(&message.text, &said.text);
             prop_assert_eq!(message.receipts, said.receipts);
             prop_assert_eq!(message.trace.as_ref().map(|trace| trace.trace_id.clone()), said.trace.map(|trace| trace.trace_id.to_vec()));
             match (&message.addressee, &said.to) {
-                (Some(pb::message::Addressee::Person(person)), Some((name, registration))) => {
+                (
+                    Some(pb::message::Addressee::Person(person)),
+                    To::Person(name, registration) | To::Owner(name, registration),
+                ) => {
                     prop_assert_eq!(&person.name, name);
                     prop_assert_eq!(person.registration, Some((*registration).into()));
+                    prop_assert_eq!(person.claimed, matches!(said.to, To::Owner(..)));
                 }
-                (Some(pb::message::Addressee::Everyone(_)), None) => {}
+                (Some(pb::message::Addressee::Room(room)), To::Room(name)) => prop_assert_eq!(&room.room, name),
+                (Some(pb::message::Addressee::Everyone(_)), To::Everyone) => {}
                 other => prop_assert!(false, "{other:?}"),
             }
         }
@@ -108,7 +152,7 @@ proptest! {
             let bytes = read.slice(number, number);
             let (view, length) = read_entry(&bytes).unwrap();
             prop_assert_eq!(length, bytes.len());
-            prop_assert_eq!(view, EntryView { time: said.time, message: said.message() });
+            prop_assert_eq!(view, EntryView { time: said.time, body: Body::Message(said.message()) });
         }
     }
 
@@ -118,21 +162,44 @@ proptest! {
             entries: vec![pb::Entry {
                 time,
                 depends_on: vec![],
-                message: Some(pb::Message {
+                body: Some(pb::entry::Body::Message(pb::Message {
                     sender: "a".into(),
                     sender_registration: Some(pb::Registration { time: 1, node: 0 }),
                     addressee: Some(pb::message::Addressee::Everyone(pb::Everyone {})),
                     text: text.clone(),
                     receipts: false,
                     trace: None,
-                }),
+                })),
             }],
             ..pb::Entries::default()
         };
         let bytes = entries.encode_to_vec();
         let (view, _) = read_entry(&bytes).unwrap();
-        prop_assert_eq!(view.message.text, &text[..]);
+        prop_assert_eq!(view.message().unwrap().text, &text[..]);
         prop_assert_eq!(view.time, time);
+    }
+
+    #[test]
+    fn state_changes_are_read_as_they_were_written(changes in proptest::collection::vec((any::<u64>(), change()), 1..5)) {
+        let mut builder = ChunkBuilder::default();
+        for (time, change) in &changes {
+            builder.push_change(*time, change);
+        }
+        let (read, _) = read_chunk(1, builder.finish(1).bytes).unwrap();
+        for (number, (time, change)) in (1..).zip(changes) {
+            let bytes = read.slice(number, number);
+            let view = read_entry(&bytes).unwrap().0;
+            prop_assert_eq!(view, EntryView { time, body: Body::Change(Box::new(change)) });
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_says_is_passed_over(bytes in proptest::collection::vec(any::<u8>(), 0..50), field in 5..15_u8) {
+        let mut builder = ChunkBuilder::default();
+        builder.push_body(7, field, bytes.len(), |out| out.extend_from_slice(&bytes));
+        let (read, latest) = read_chunk(1, builder.finish(1).bytes).unwrap();
+        prop_assert_eq!(latest, 7);
+        prop_assert_eq!(read_entry(&read.bytes).unwrap().0.body, Body::Unknown);
     }
 
     #[test]

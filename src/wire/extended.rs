@@ -5,8 +5,9 @@
 
 pub use super::proto::{
     generated::{
-        Command, Delivery, Height, MessageId, NodeState, NodesChanged, Notice, Origin, PeopleChanged, PersonAt,
-        Receipt, Register, RegisterRefused, Registered, Renamed, Resume, Send, Stopping, receipt::State,
+        Claimed, Command, Delivery, Height, MessageId, NodeState, NodesChanged, Notice, Origin, PeopleChanged,
+        PersonAt, Receipt, Register, RegisterRefused, Registered, Registration, Renamed, Resume, RoomState,
+        RoomsChanged, Send, Stopping, Unsettled, receipt::State, register_refused::Why,
     },
     heights_from_proto, heights_to_proto,
 };
@@ -29,6 +30,8 @@ pub mod number {
     pub const RENAMED: i8 = 48;
     pub const COMMAND: i8 = 49;
     pub const STOPPING: i8 = 50;
+    pub const ROOMS_CHANGED: i8 = 51;
+    pub const CLAIMED: i8 = 52;
 }
 
 /// What an extended client says, besides the original types 5, 6 and 7.
@@ -51,6 +54,8 @@ pub enum FromNode {
     NodesChanged(NodesChanged),
     Renamed(Renamed),
     Stopping(Stopping),
+    RoomsChanged(RoomsChanged),
+    Claimed(Claimed),
 }
 
 impl FromClient {
@@ -94,6 +99,8 @@ impl FromNode {
             (number::NODES_CHANGED, 0) => Self::NodesChanged(decode_body(body)?),
             (number::RENAMED, 0) => Self::Renamed(decode_body(body)?),
             (number::STOPPING, 0) => Self::Stopping(decode_body(body)?),
+            (number::ROOMS_CHANGED, 0) => Self::RoomsChanged(decode_body(body)?),
+            (number::CLAIMED, 0) => Self::Claimed(decode_body(body)?),
             _ => return Ok(None),
         }))
     }
@@ -110,6 +117,8 @@ impl FromNode {
             Self::NodesChanged(body) => put(out, (number::NODES_CHANGED, 0), body),
             Self::Renamed(body) => put(out, (number::RENAMED, 0), body),
             Self::Stopping(body) => put(out, (number::STOPPING, 0), body),
+            Self::RoomsChanged(body) => put(out, (number::ROOMS_CHANGED, 0), body),
+            Self::Claimed(body) => put(out, (number::CLAIMED, 0), body),
         }
     }
 }

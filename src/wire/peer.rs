@@ -26,6 +26,7 @@ pub enum PeerFrame {
     Members(Vec<Member>),
     Goodbye,
     Refusal(String),
+    Report(Box<NodeReport>),
 }
 
 /// Who a node is and what it has.
@@ -71,6 +72,23 @@ pub struct Outcome {
     pub gone: bool,
 }
 
+/// What a node says of itself, so that any node can be asked about all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Client connections.
+    pub clients: u32,
+    pub people: u32,
+    /// The nodes that it is linked with.
+    pub sees: Vec<u16>,
+    pub is_stopping: bool,
+    /// Why its store takes nothing at the moment; empty if it does, or if there is none.
+    pub unwritable: String,
+    /// Stretches of its log that cannot be read back as they were written.
+    pub damaged: u32,
+    /// Stretches on which its history and that of another node contradict each other.
+    pub diverging: u32,
+}
+
 impl PeerFrame {
     /// About how much memory and wire it takes, in bytes.
     #[must_use]
@@ -82,6 +100,7 @@ impl PeerFrame {
             Self::Hello(hello) => SMALL + hello.people.len() * PERSON + hello.held.len() * SMALL,
             Self::Presence { joined, left } => SMALL + joined.len() * PERSON + left.len() * SMALL,
             Self::Outcomes { outcomes, .. } => SMALL + outcomes.len() * SMALL,
+            Self::Report(report) => SMALL + report.sees.len() * 2 + report.unwritable.len(),
             _ => SMALL,
         }
     }

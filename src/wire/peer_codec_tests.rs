@@ -7,7 +7,7 @@ use crate::{
     clique::{Held, Member, Origin},
     wire::{
         entry::ChunkBuilder,
-        peer::{Hello, Mail, Outcome, PROTOCOL_VERSION},
+        peer::{Hello, Mail, NodeReport, Outcome, PROTOCOL_VERSION},
         proto::generated as pb,
     },
 };
@@ -24,6 +24,7 @@ fn person() -> Person {
         key_hash: Some([9; 32]),
         attached: 6,
         node: 3,
+        is_claimed: true,
     }
 }
 
@@ -38,6 +39,15 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
     let member = Member { node: 1, advertise: "n1:4011".into(), chat_port: 4010 };
     let outcome = Outcome { origin: origin(), number: 8, delivered: 2, gone: true };
     let mail = Mail { registration: person().registration, received: [(origin(), 3)].into_iter().collect() };
+    let report = NodeReport {
+        clients: 7,
+        people: 6,
+        sees: vec![0, 2],
+        is_stopping: true,
+        unwritable: "no space left".into(),
+        damaged: 1,
+        diverging: 2,
+    };
     let frames = [
         PeerFrame::Challenge(vec![1; 32]),
         PeerFrame::Proof(vec![2; 32]),
@@ -61,6 +71,7 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
         PeerFrame::Members(vec![member]),
         PeerFrame::Goodbye,
         PeerFrame::Refusal("no".into()),
+        PeerFrame::Report(Box::new(report)),
     ];
     for frame in frames {
         assert_eq!(decode(whole(&frame)), Ok(frame));

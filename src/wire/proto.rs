@@ -5,10 +5,13 @@ use prost::Message as _;
 
 use super::{
     WireError,
-    peer::{Hello, Mail, Outcome, PeerFrame},
+    peer::{Hello, Mail, NodeReport, Outcome, PeerFrame},
 };
 use crate::{
-    chat::{Name, Person, Registration},
+    chat::{
+        EntryId, Name, Person, Registration, StateChange,
+        change::{self, ChangeKind},
+    },
     clique::{Heights, Held, Member, Origin},
 };
 
@@ -106,6 +109,7 @@ impl From<&Person> for pb::Person {
             asked_name: asked.to_owned(),
             attached: person.attached,
             node: person.node.into(),
+            claimed: person.is_claimed,
         }
     }
 }
@@ -122,6 +126,7 @@ impl TryFrom<pb::Person> for Person {
             key_hash: person.resume_key_hash.try_into().ok(),
             attached: person.attached,
             node: node(person.node)?,
+            is_claimed: person.claimed,
         })
     }
 }
@@ -197,6 +202,77 @@ impl TryFrom<pb::Hello> for Hello {
     }
 }
 
+/// The body of a state change, for the hand-written encoding of entries.
+#[must_use]
+pub fn change_body(change: &StateChange) -> Vec<u8> {
+    use pb::state_change::Kind;
+    let kind = match &change.kind {
+        ChangeKind::Claim(claim) => Kind::Claim(pb::Claim {
+            name: claim.name.clone(),
+            registration: Some(claim.registration.into()),
+            node: claim.node.into(),
+            claimed: claim.claimed,
+            passphrase_hash: claim.passphrase_hash.clone(),
+        }),
+        ChangeKind::Membership(membership) => Kind::Membership(pb::Membership {
+            room: membership.room.clone(),
+            registration: Some(membership.registration.into()),
+            is_member: membership.is_member,
+        }),
+        ChangeKind::Topic(topic) => Kind::Topic(pb::Topic { room: topic.room.clone(), text: topic.text.clone() }),
+        ChangeKind::Read(read) => Kind::Read(pb::Read {
+            registration: Some(read.registration.into()),
+            heights: read.heights.iter().map(|id| (*id).into()).collect(),
+        }),
+    };
+    pb::StateChange { time: change.time, kind: Some(kind) }.encode_to_vec()
+}
+
+/// Reads what `change_body` wrote; `None` if it is a kind of change that only a later version knows.
+///
+/// # Errors
+/// If it is no state change.
+pub fn read_change(bytes: &[u8]) -> Result<Option<StateChange>, WireError> {
+    use pb::state_change::Kind;
+    let change = pb::StateChange::decode(bytes).map_err(malformed("state change"))?;
+    let kind = match change.kind {
+        None => return Ok(None),
+        Some(Kind::Claim(claim)) => ChangeKind::Claim(change::Claim {
+            name: claim.name,
+            registration: required(claim.registration)?.try_into()?,
+            node: node(claim.node)?,
+            claimed: claim.claimed,
+            passphrase_hash: claim.passphrase_hash,
+        }),
+        Some(Kind::Membership(membership)) => ChangeKind::Membership(change::Membership {
+            room: membership.room,
+            registration: required(membership.registration)?.try_into()?,
+            is_member: membership.is_member,
+        }),
+        Some(Kind::Topic(topic)) => ChangeKind::Topic(change::Topic { room: topic.room, text: topic.text }),
+        Some(Kind::Read(read)) => ChangeKind::Read(change::Read {
+            registration: required(read.registration)?.try_into()?,
+            heights: try_all(read.heights)?,
+        }),
+    };
+    Ok(Some(StateChange { time: change.time, kind }))
+}
+
+impl From<EntryId> for pb::Height {
+    fn from(id: EntryId) -> Self {
+        let origin = pb::Origin { node: id.node.into(), incarnation: id.incarnation };
+        Self { origin: Some(origin), height: id.number }
+    }
+}
+
+impl TryFrom<pb::Height> for EntryId {
+    type Error = WireError;
+    fn try_from(height: pb::Height) -> Result<Self, WireError> {
+        let origin: Origin = required(height.origin)?.try_into()?;
+        Ok(Self { node: origin.node, incarnation: origin.incarnation, number: height.height })
+    }
+}
+
 fn all_into<T: Copy + Into<U>, U>(items: &[T]) -> Vec<U> {
     items.iter().map(|item| (*item).into()).collect()
 }
@@ -254,6 +330,7 @@ pub fn peer_frame_body(frame: &PeerFrame) -> (u8, Vec<u8>) {
         }
         PeerFrame::Goodbye => (12, pb::Goodbye {}.encode_to_vec()),
         PeerFrame::Refusal(reason) => (13, pb::Refusal { reason: reason.clone() }.encode_to_vec()),
+        PeerFrame::Report(report) => (14, pb::NodeReport::from(&**report).encode_to_vec()),
     }
 }
 
@@ -296,6 +373,7 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
         11 => PeerFrame::Members(try_all(decode::<pb::Members>(bytes)?.members)?),
         12 => PeerFrame::Goodbye,
         13 => PeerFrame::Refusal(decode::<pb::Refusal>(bytes)?.reason),
+        14 => PeerFrame::Report(Box::new(decode::<pb::NodeReport>(bytes)?.try_into()?)),
         _ => return Err(WireError::Malformed("frame from a peer: unknown kind")),
     })
 }
@@ -310,6 +388,35 @@ impl TryFrom<pb::Mail> for Mail {
     type Error = WireError;
     fn try_from(mail: pb::Mail) -> Result<Self, WireError> {
         Ok(Self { registration: required(mail.registration)?.try_into()?, received: heights_from_proto(mail.received) })
+    }
+}
+
+impl From<&NodeReport> for pb::NodeReport {
+    fn from(report: &NodeReport) -> Self {
+        Self {
+            clients: report.clients,
+            people: report.people,
+            sees: all_into(&report.sees),
+            stopping: report.is_stopping,
+            unwritable: report.unwritable.clone(),
+            damaged: report.damaged,
+            diverging: report.diverging,
+        }
+    }
+}
+
+impl TryFrom<pb::NodeReport> for NodeReport {
+    type Error = WireError;
+    fn try_from(report: pb::NodeReport) -> Result<Self, WireError> {
+        Ok(Self {
+            clients: report.clients,
+            people: report.people,
+            sees: report.sees.into_iter().map(node).collect::<Result<_, _>>()?,
+            is_stopping: report.stopping,
+            unwritable: report.unwritable,
+            damaged: report.damaged,
+            diverging: report.diverging,
+        })
     }
 }
 

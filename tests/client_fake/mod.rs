@@ -166,7 +166,7 @@ fn answers(index: u32, number: u64, said: &FromClient, manners: &Manners) -> Vec
     match said {
         FromClient::Register(register) if manners.taken.contains(&register.name) => {
             let reason = format!("the name {} is taken; choose another", register.name);
-            vec![FromNode::RegisterRefused(RegisterRefused { reason, taken: true })]
+            vec![FromNode::RegisterRefused(RegisterRefused { reason, taken: true, ..RegisterRefused::default() })]
         }
         FromClient::Register(register) => {
             let person = |name: &str, node| PersonAt { name: name.to_owned(), node };
@@ -179,6 +179,7 @@ fn answers(index: u32, number: u64, said: &FromClient, manners: &Manners) -> Vec
                     people: 2,
                     resumed: register.resume.is_some(),
                     heights: vec![Height { origin: Some(origin(index)), height: 10 }],
+                    ..Registered::default()
                 }),
                 FromNode::PeopleChanged(PeopleChanged {
                     snapshot: true,

@@ -26,13 +26,14 @@ impl Extended {
 
     /// Connected again: goes on from these heights, and from what was sent.
     pub fn resumed(address: SocketAddr, name: &str, heights: Vec<Height>, sent: Vec<Height>) -> Self {
-        Self::register(address, name, Some(Resume { heights, sent }))
+        Self::register(address, name, Some(Resume { heights, sent, ..Resume::default() }))
     }
 
     fn register(address: SocketAddr, name: &str, resume: Option<Resume>) -> Self {
         let session_key = format!("{name:-<32}").into_bytes();
         let mut socket = Socket::connect(address);
-        send(&mut socket, &FromClient::Register(Register { name: name.to_owned(), session_key, resume }));
+        let register = Register { name: name.to_owned(), session_key, resume, ..Register::default() };
+        send(&mut socket, &FromClient::Register(register));
         let mut client = Self { socket, registered: Registered::default(), next_reference: 1, inbox: Vec::new() };
         match client.next() {
             FromNode::Registered(registered) => client.registered = registered,

@@ -11,6 +11,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod socket;
+pub mod wanderer;
 
 use std::{
     thread,

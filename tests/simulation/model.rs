@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use clique::{
-    chat::{Addressee, Directory, Registration},
+    chat::{Directory, Registration},
     clique::{Heights, Origin, replica::MAX_CAUSAL_WAIT_MS},
     node::hub::Hub,
     wire::{Dialect, entry::read_entry, extended::Receipt},
@@ -230,7 +230,8 @@ impl Model {
     fn applied(&mut self, hub: &Hub, (origin, number): (Origin, u64), bytes: &Bytes, known: &Known, now_ms: u64) {
         let node = hub.node();
         let (view, _) = read_entry(bytes).unwrap();
-        let Some(message) = std::str::from_utf8(view.message.text).ok().and_then(message_in) else {
+        let Some(said) = view.message() else { return };
+        let Some(message) = std::str::from_utf8(said.text).ok().and_then(message_in) else {
             return self.violation(format!("node {node} holds {origin}#{number}, which nobody said"));
         };
         if let Some(before) = &self.said[message].entry {
@@ -247,11 +248,8 @@ impl Model {
             }
             return self.violation(format!("node {node} had {origin}#{number} (m{message}) before its own origin"));
         }
-        let to = match view.message.to {
-            Addressee::Person(_, registration) => Some(registration),
-            Addressee::Everyone => None,
-        };
-        let sender = view.message.sender_registration;
+        let to = said.to.person();
+        let sender = said.sender_registration;
         if to.is_none() {
             self.check_time(known, message, view.time);
         }

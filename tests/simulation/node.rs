@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use clique::{
     clique::{LinkId, Member, Origin},
-    node::hub::{ClientId, Hub, HubSettings, Mark, Now, Ports, Timing, TraceStep},
+    node::hub::{ClientId, Hub, HubSettings, Mark, Now, Ports, Timing, ToStore, TraceStep},
     wire::peer::PeerFrame,
 };
 
@@ -156,6 +156,8 @@ impl Ports for SimPorts {
         }
     }
 
+    fn to_store(&mut self, _: ToStore) {}
+
     fn dial(&mut self, member: &Member) {
         self.dials.push(member.clone());
     }
@@ -256,6 +258,7 @@ fn hub(index: u16, count: usize, max_log_bytes: usize, life: u64, unix_ms: u64) 
         chat_port: 4_000 + index,
         expected_nodes: count,
         max_log_bytes,
+        has_store: false,
         timing: Timing::default(),
         is_tracing: false,
     })

@@ -223,7 +223,7 @@ impl Connection {
                 self.people.extend(change.joined.into_iter().map(|person| (person.name, node(person.node))));
                 Heard::Nothing
             }
-            Some(FromNode::NodesChanged(_)) => Heard::Nothing,
+            Some(FromNode::NodesChanged(_) | FromNode::RoomsChanged(_) | FromNode::Claimed(_)) => Heard::Nothing,
             None => hear_frame(frame),
         }
     }

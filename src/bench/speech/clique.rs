@@ -34,7 +34,7 @@ pub(super) fn register(out: &mut Vec<u8>, name: &str) {
 
 pub(super) fn register_extended(out: &mut Vec<u8>, name: &str) {
     let session_key = rand::random::<[u8; 16]>().to_vec();
-    FromClient::Register(Register { name: name.to_owned(), session_key, resume: None }).encode(out);
+    FromClient::Register(Register { name: name.to_owned(), session_key, ..Register::default() }).encode(out);
 }
 
 pub(super) fn template(to: &str, text: &[u8]) -> Template {
@@ -245,6 +245,7 @@ mod tests {
             time_unix_ms: 1 << 41,
             replayed: true,
             traceparent: "00-".into(),
+            ..Delivery::default()
         }));
         assert_eq!(hear(&delivery), Ok(Some((delivery.len(), Event::Message { from: b"alice", text: b"hi" }))));
         let receipt = |state: extended::State| {
@@ -256,7 +257,8 @@ mod tests {
         assert_eq!(event(&receipt(extended::State::Refused)), told(Some(b"why")));
         assert_eq!(event(&receipt(extended::State::Accepted)), told(None));
         assert_eq!(event(&heard(&FromNode::Receipt(Receipt::default()))), "Other");
-        let refused = heard(&FromNode::RegisterRefused(RegisterRefused { reason: "no".into(), taken: true }));
+        let refused =
+            heard(&FromNode::RegisterRefused(RegisterRefused { reason: "no".into(), ..RegisterRefused::default() }));
         assert_eq!(event(&refused), format!("{:?}", Event::Refused(b"no")));
         assert_eq!(event(&heard(&FromNode::Registered(Registered::default()))), "Registered");
         let notice = heard(&FromNode::Notice(Notice { text: "so".into() }));

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -274,7 +274,7 @@ impl Cluster {
         for (index, port) in self.ports.iter().enumerate() {
             loop {
                 let state = if self.system.is_clique() {
-                    health::check(IpAddr::V4(Ipv4Addr::LOCALHOST), port + 2).await.map_err(|error| error.to_string())
+                    health::check(&format!("127.0.0.1:{}", port + 2)).await.map_err(|error| error.to_string())
                 } else {
                     let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await;
                     connected.map(|_| whole.clone()).map_err(|error| error.to_string())

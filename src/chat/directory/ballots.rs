@@ -46,6 +46,7 @@ impl Directory {
                 key_hash,
                 attached: now,
                 node: self.me,
+                is_claimed: false,
             },
         };
         let is_being_given = self.ballots_by_key.contains_key(person.name.key());

@@ -40,6 +40,8 @@ pub struct Person {
     pub attached: u64,
     /// Where the person is connected, or was last.
     pub node: u16,
+    /// The registration is that of a claimed name: it may be connected at several nodes, and several times.
+    pub is_claimed: bool,
 }
 
 /// What a name stands for at this moment.

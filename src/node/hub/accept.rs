@@ -46,9 +46,9 @@ pub(super) struct Accepting {
 }
 
 #[derive(Debug)]
-struct Accepted {
+pub(super) struct Accepted {
     client: ClientId,
-    number: u64,
+    pub(super) number: u64,
     reference: u64,
     is_direct: bool,
     is_kept: bool,
@@ -159,7 +159,7 @@ impl Hub {
                 client,
                 number,
                 reference: submission.reference,
-                is_direct: matches!(to, Addressee::Person(..)),
+                is_direct: to.person().is_some(),
                 is_kept: away_on.is_some(),
                 trace_id: submission.sampled.map(|sampled| sampled.trace.trace_id),
             });
@@ -172,15 +172,29 @@ impl Hub {
         }
     }
 
-    /// Appends what was accepted, tells its senders, and delivers it.
+    /// Appends what was accepted, and delivers it. Its senders are told when it is on the disk.
     pub(super) fn commit(&mut self, now: Now, ports: &mut impl Ports) {
         let Accepting { builder, receipts, .. } = std::mem::take(&mut self.accepting);
         let Some((first, builder)) = builder.filter(|(_, builder)| !builder.is_empty()) else { return };
         let Some(run) = self.replica.append(builder.finish(first)) else { return };
-        for accepted in receipts {
-            self.send_accepted(&accepted, ports);
-        }
+        self.unacknowledged.extend(receipts);
+        self.acknowledge(ports);
         self.deliver(&run, now, ports);
+    }
+
+    /// Tells the senders of what is on the disk that it is, and where else.
+    pub(super) fn acknowledge(&mut self, ports: &mut impl Ports) {
+        let synced = self.replica.log().synced(self.settings.origin);
+        let mut numbers = None;
+        while let Some(accepted) = self.unacknowledged.pop_front_if(|accepted| accepted.number <= synced) {
+            self.send_accepted(&accepted, ports);
+            let first = numbers.map_or(accepted.number, |(first, _)| first);
+            numbers = Some((first, accepted.number));
+        }
+        // Peers can have confirmed it before the disk here did.
+        if let Some((first, last)) = numbers.filter(|_| self.settings.has_store) {
+            self.tell_holding(first..=last, ports);
+        }
     }
 
     fn send_accepted(&mut self, accepted: &Accepted, ports: &mut impl Ports) {
@@ -190,9 +204,9 @@ impl Hub {
             id: Some(MessageId { origin: Some(self.settings.origin.into()), number: accepted.number }),
             nodes_holding: 1,
             nodes_known: count(self.members.known_count()),
-            recipients: 0,
             reason: String::new(),
             trace_id: accepted.trace_id.map(|id| TraceId(id).to_string()).unwrap_or_default(),
+            ..extended::Receipt::default()
         };
         let mut out = Vec::new();
         FromNode::Receipt(receipt.clone()).encode(&mut out);

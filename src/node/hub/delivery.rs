@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::{ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports, clients::Resume, voice::Rendered};
 use crate::{
     chat::{Addressee, Message, Person, Registration, notice},
-    clique::{Heights, Origin, Run, time},
+    clique::{Heights, Origin, Run, time::unix_ms},
     wire::{
         Dialect,
-        entry::{EntryView, read_entry},
+        entry::{Body, read_entry},
         peer::Outcome,
     },
 };
@@ -56,13 +56,13 @@ impl Past {
     }
 
     /// Whether an entry is for somebody with this past.
-    fn wants(&self, registration: Registration, origin: Origin, number: u64, view: &EntryView<'_>) -> bool {
-        let is_theirs = self.is_formers(&view.message) || is_for(registration, view);
-        is_theirs && !self.has_had(origin, number, &view.message)
+    fn wants(&self, registration: Registration, origin: Origin, number: u64, time: u64, message: &Message<'_>) -> bool {
+        let is_theirs = self.is_formers(message) || is_for(registration, time, message);
+        is_theirs && !self.has_had(origin, number, message)
     }
 
     fn is_formers(&self, message: &Message<'_>) -> bool {
-        matches!(message.to, Addressee::Person(_, to) if Some(to) == self.former())
+        message.to.person().is_some_and(|to| Some(to) == self.former())
     }
 
     fn has_had(&self, origin: Origin, number: u64, message: &Message<'_>) -> bool {
@@ -75,10 +75,11 @@ impl Past {
 }
 
 /// Whether a connected person is an addressee: by name, or as one of everybody who was there when it was said.
-fn is_for(registration: Registration, view: &EntryView<'_>) -> bool {
-    match view.message.to {
-        Addressee::Person(_, to) => to == registration,
-        Addressee::Everyone => view.message.sender_registration != registration && view.time > registration.time,
+fn is_for(registration: Registration, time: u64, message: &Message<'_>) -> bool {
+    match message.to {
+        Addressee::Person(_, to) | Addressee::Owner(_, to) => to == registration,
+        Addressee::Everyone => message.sender_registration != registration && time > registration.time,
+        Addressee::Room(_) => false,
     }
 }
 
@@ -91,23 +92,25 @@ impl Hub {
         while !bytes.is_empty() {
             // Entries are checked when they come in, so this cannot fail; if it did, the rest could not be read either.
             let Ok((view, length)) = read_entry(bytes) else { return };
-            self.deliver_entry(origin, place, view, now, ports);
+            if let Body::Message(message) = view.body {
+                self.deliver_message(place, Rendered::new(origin, place.1, view.time, message), now, ports);
+            }
             bytes = &bytes[length..];
             place = (place.0 + 1, place.1 + 1);
         }
     }
 
-    fn deliver_entry(
+    fn deliver_message(
         &mut self,
-        origin: Origin,
         (position, number): (u64, u64),
-        view: EntryView<'_>,
+        mut rendered: Rendered<'_>,
         now: Now,
         ports: &mut impl Ports,
     ) {
-        let mut rendered = Rendered::new(origin, number, view);
-        match view.message.to {
-            Addressee::Person(_, to) => {
+        let (origin, _, message) = rendered.identity();
+        let message = *message;
+        match message.to {
+            Addressee::Person(_, to) | Addressee::Owner(_, to) => {
                 match self.by_registration.get(&to).or_else(|| self.successors.get(&to)).copied() {
                     Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
                     None => self.note_gone(origin, number, to),
@@ -117,13 +120,14 @@ impl Hub {
                 let readers: Vec<(Registration, ClientId)> = self
                     .by_registration
                     .iter()
-                    .filter(|(registration, _)| is_for(**registration, &view))
+                    .filter(|(registration, _)| is_for(**registration, rendered.time(), &message))
                     .map(|(registration, client)| (*registration, *client))
                     .collect();
                 for (registration, client) in readers {
                     self.push_live(client, registration, position, &mut rendered, now, ports);
                 }
             }
+            Addressee::Room(_) => {}
         }
     }
 
@@ -210,8 +214,8 @@ impl Hub {
         let left_behind: Vec<(Origin, u64)> = self
             .scan(position.max(end.saturating_sub(MAX_LEFT_BEHIND)), end)
             .filter(|(_, _, _, bytes)| {
-                read_entry(bytes)
-                    .is_ok_and(|(view, _)| matches!(view.message.to, Addressee::Person(_, to) if to == registration))
+                let read = read_entry(bytes);
+                read.is_ok_and(|(view, _)| view.message().and_then(|message| message.to.person()) == Some(registration))
             })
             .map(|(origin, number, ..)| (origin, number))
             .collect();
@@ -255,14 +259,15 @@ impl Hub {
             }
             next = position + 1;
             let Ok((view, _)) = read_entry(&bytes) else { continue };
-            if past.wants(registration, origin, number, &view) {
+            let (time, Some(message)) = (view.time, view.message().copied()) else { continue };
+            if past.wants(registration, origin, number, time, &message) {
                 let is_replay = position < past.replay_until;
                 // The extended dialect marks each message.
                 if is_replay && std::mem::take(&mut past.is_unannounced) && dialect != Dialect::Extended {
                     self.tell(client, &notice::replaying(), ports);
                 }
-                let mut rendered = Rendered::new(origin, number, view);
-                let mark = rendered.mark(registration, now, Some(time::unix_ms(view.time)));
+                let mut rendered = Rendered::new(origin, number, time, message);
+                let mark = rendered.mark(registration, now, Some(unix_ms(time)));
                 ports.to_client(client, rendered.for_dialect(dialect, is_replay), mark);
             }
         }
@@ -299,8 +304,10 @@ impl Hub {
                 for position in from..gone.position + gone.count {
                     let number = gone.first + (position - gone.position);
                     let entry = chunk.slice(number, number);
-                    let wanted = read_entry(&entry)
-                        .is_ok_and(|(view, _)| state.past.wants(registration, gone.origin, number, &view));
+                    let wanted = read_entry(&entry).is_ok_and(|(view, _)| {
+                        let message = view.message();
+                        message.is_some_and(|m| state.past.wants(registration, gone.origin, number, view.time, m))
+                    });
                     state.missed += u64::from(wanted);
                 }
                 if state.missed > 0 && ports.client_has_room(client) {
@@ -316,7 +323,7 @@ impl Rendered<'_> {
     fn mark(&self, recipient: Registration, now: Now, replayed_from_unix_ms: Option<u64>) -> Option<Mark> {
         let (origin, number, message) = self.identity();
         let Message { to, receipts, trace, .. } = *message;
-        let is_direct = matches!(to, Addressee::Person(..));
+        let is_direct = to.person().is_some();
         (is_direct || receipts || trace.is_some()).then_some(Mark {
             origin,
             number,

@@ -17,6 +17,7 @@ const ACKNOWLEDGE_ENTRIES: u64 = 4_096;
 impl Hub {
     /// Everything that links are owed: presence, outcomes, entries, heights, heartbeats; and the end of dead ones.
     pub(super) fn pump_links(&mut self, now: Now, ports: &mut impl Ports) {
+        self.tell_report(now, ports);
         let timing = self.settings.timing;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {

@@ -6,12 +6,12 @@ use super::{Hub, Lost, Now, Ports, Timing, TraceStep};
 use crate::{
     chat::{Person, Registration, notice},
     clique::{
-        Held, LinkId, Member, Origin, Received,
+        Heights, Held, LinkId, Member, Origin, Received,
         members::{Admission, LinkRefusal, Linked},
     },
     wire::{
         entry::{read_chunk, read_entry},
-        peer::{Entries, Hello, PROTOCOL_VERSION, PeerFrame},
+        peer::{Entries, Hello, NodeReport, PROTOCOL_VERSION, PeerFrame},
     },
 };
 
@@ -42,6 +42,10 @@ pub(super) struct Link {
     pub(super) unacknowledged: u64,
     pub(super) joined: Vec<Person>,
     pub(super) left: Vec<Registration>,
+    /// What the peer last said of itself.
+    pub(super) report: Option<NodeReport>,
+    /// Whether the peer has what this node says of itself.
+    pub(super) is_reported_to: bool,
     said_goodbye: bool,
 }
 
@@ -129,6 +133,8 @@ impl Hub {
                 unacknowledged: 0,
                 joined: Vec::new(),
                 left: Vec::new(),
+                report: None,
+                is_reported_to: false,
                 said_goodbye: false,
             },
         );
@@ -202,8 +208,13 @@ impl Hub {
         if !said_goodbye {
             self.keep_mailboxes(node, link);
         }
+        let heights: Heights = self.replica.sources().peer_heights(link).collect();
         self.drop_link(link, ports);
-        self.lost.insert(node, Lost { since_ms: now.monotonic_ms, said_goodbye, is_announced: false });
+        // One that came and went before it said anything has been lost all the time.
+        if self.directory.is_reachable(node) || !self.lost.contains_key(&node) {
+            let since_ms = now.monotonic_ms;
+            self.lost.insert(node, Lost { since_ms, said_goodbye, is_announced: false, heights });
+        }
         let (changes, settled) = self.directory.node_down(node, said_goodbye);
         self.people_changed(changes, ports);
         self.settle(settled, now, ports);
@@ -279,6 +290,7 @@ impl Hub {
                 }
             }
             PeerFrame::Hello(hello) => self.peer_state(link, *hello, ports),
+            PeerFrame::Report(report) => self.peer_reports(link, *report),
             PeerFrame::Refusal(reason) => ports.close_link(link, &reason),
             PeerFrame::Challenge(_) | PeerFrame::Proof(_) => {
                 ports.close_link(link, "the peer began a second handshake on an open link");
@@ -327,7 +339,7 @@ impl Hub {
         let mut bytes = &chunk.bytes[..];
         let mut number = chunk.first;
         while let Ok((view, length)) = read_entry(bytes) {
-            if let Some(trace) = view.message.trace {
+            if let Some(trace) = view.message().and_then(|message| message.trace) {
                 ports.trace(TraceStep::Crossed {
                     trace,
                     origin,

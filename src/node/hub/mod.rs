@@ -12,38 +12,43 @@
 //! output has drained. Nothing is queued twice, nothing is dropped, and nobody waits for anybody.
 
 mod accept;
+mod alarms;
 mod clients;
 mod delivery;
 mod feeding;
 mod links;
 mod mailboxes;
 mod outcomes;
+mod overview;
 mod people;
 mod ports;
 mod receipts;
 mod registering;
 mod reports;
 mod storage;
+mod storing;
 mod voice;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use rustc_hash::FxHashMap;
 
 use self::{
-    accept::Accepting,
+    accept::{Accepted, Accepting},
     clients::Client,
     delivery::Cursor,
     links::Link,
     outcomes::{Outcomes, Owed},
+    overview::Reported,
     receipts::Receipts,
 };
 pub use self::{
     clients::{FromClient, Registering, Resume, Submission},
     links::FromLink,
+    overview::{History, NodeCondition, NodeOverview, OriginHeight, Overview},
     ports::{ClientId, Mark, Ports, Sampled, TraceStep, crossing_span},
     storage::{FromStore, Recovered, ToStore},
 };
@@ -73,7 +78,10 @@ pub struct HubSettings {
     pub chat_port: u16,
     /// How many nodes the settings name, this one included.
     pub expected_nodes: usize,
+    /// Memory for the log, in bytes.
     pub max_log_bytes: usize,
+    /// Whether there is a disk behind the log. If not, everything counts as synced at once.
+    pub has_store: bool,
     pub timing: Timing,
     /// Whether frames to peers say when they were sent.
     pub is_tracing: bool,
@@ -119,6 +127,8 @@ struct Lost {
     since_ms: u64,
     said_goodbye: bool,
     is_announced: bool,
+    /// What it was known to hold.
+    heights: Heights,
 }
 
 /// What waits for somebody whose node went away without a goodbye.
@@ -161,12 +171,15 @@ pub struct Hub {
     /// What became of entries of this node, not yet told.
     outcomes_here: Outcomes,
     accepting: Accepting,
+    /// Taken, appended, and not yet on the disk: their senders are told once they are.
+    unacknowledged: VecDeque<Accepted>,
     receipts: Receipts,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
     /// Extended clients that have not been told yet who is here.
     newcomers: Vec<ClientId>,
     nodes_changed: bool,
+    reported: Reported,
     has_more_to_apply: bool,
     /// Nobody is let in any more.
     is_stopping: bool,
@@ -179,7 +192,10 @@ impl Hub {
     pub fn new(settings: HubSettings) -> Self {
         let origin = settings.origin;
         Self {
-            replica: Replica::new(origin, settings.max_log_bytes),
+            replica: match settings.has_store {
+                true => Replica::with_store(origin, settings.max_log_bytes),
+                false => Replica::new(origin, settings.max_log_bytes),
+            },
             directory: Directory::new(origin.node),
             members: Members::new(origin, settings.expected_nodes),
             clients: FxHashMap::default(),
@@ -196,10 +212,12 @@ impl Hub {
             outcomes_taken: BTreeMap::new(),
             outcomes_here: Outcomes::default(),
             accepting: Accepting::default(),
+            unacknowledged: VecDeque::new(),
             receipts: Receipts::default(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
             nodes_changed: false,
+            reported: Reported::default(),
             has_more_to_apply: false,
             is_stopping: false,
             has_said_goodbye: false,
@@ -237,10 +255,12 @@ impl Hub {
     /// Ends a turn: everything that the inputs since the last one led to goes out.
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.commit(now, ports);
+        self.write(ports);
         self.apply(now, ports);
         self.go_on_resuming(now, ports);
         self.replay(now, ports);
         self.evict(ports);
+        self.acknowledge(ports);
         self.tell_outcomes(ports);
         self.tell_people_news(ports);
         self.announce_lost(now, ports);
@@ -293,12 +313,13 @@ impl Hub {
         }
     }
 
-    /// Whether every linked peer has confirmed everything that this node accepted.
+    /// Whether everything that this node accepted is on its disk, and every linked peer has confirmed it.
     #[must_use]
     pub fn is_replicated(&self) -> bool {
         let me = self.settings.origin;
         let height = self.replica.log().height(me);
-        self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
+        self.replica.is_synced()
+            && self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
     }
 
     /// Whether nothing is lost if the node goes now: peers have everything, and readers have been shown what is theirs.

@@ -1,5 +1,6 @@
 //! What the hub needs from the world outside.
 
+use super::storage::ToStore;
 use crate::{
     chat::{Registration, Trace},
     clique::{LinkId, Member, Origin},
@@ -28,6 +29,9 @@ pub trait Ports {
 
     /// Closes a link, for this reason.
     fn close_link(&mut self, link: LinkId, reason: &str);
+
+    /// Gives the disk something to do. Never waits; `FromStore` says what came of it.
+    fn to_store(&mut self, order: ToStore);
 
     /// A node has been heard of that should be dialled.
     fn dial(&mut self, member: &Member);

@@ -81,7 +81,7 @@ impl Hub {
         self.receipts.confirmed.remove(&node);
     }
 
-    fn tell_holding(&mut self, numbers: std::ops::RangeInclusive<u64>, ports: &mut impl Ports) {
+    pub(super) fn tell_holding(&mut self, numbers: std::ops::RangeInclusive<u64>, ports: &mut impl Ports) {
         let reachable = self.members.reachable_count();
         let known = self.members.known_count();
         let changed: Vec<(u64, usize)> = self
@@ -118,8 +118,14 @@ impl Hub {
 
     /// Tells senders what became of their messages.
     pub(super) fn tell_outcomes(&mut self, ports: &mut impl Ports) {
+        let synced = self.replica.log().synced(self.settings.origin);
         for outcome in self.outcomes_here.take() {
-            self.tell_outcome(outcome, ports);
+            if outcome.number > synced {
+                // Delivery does not wait for the disk; its sender hears first that the message is kept.
+                self.outcomes_here.add(outcome);
+            } else {
+                self.tell_outcome(outcome, ports);
+            }
         }
     }
 
@@ -150,12 +156,13 @@ impl Hub {
     fn tell_gone(&self, number: u64, ports: &mut impl Ports) {
         let Some(bytes) = self.replica.log().entry(self.settings.origin, number) else { return };
         let Ok((view, _)) = read_entry(&bytes) else { return };
-        let sender = self.by_registration.get(&view.message.sender_registration);
+        let Some(message) = view.message() else { return };
+        let sender = self.by_registration.get(&message.sender_registration);
         let Some(client) =
             sender.filter(|client| self.clients.get(client).is_some_and(|state| state.dialect != Dialect::Extended))
         else {
             return;
         };
-        self.tell(*client, &notice::gone(view.message.to.as_str()), ports);
+        self.tell(*client, &notice::gone(message.to.as_str()), ports);
     }
 }

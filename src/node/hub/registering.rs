@@ -12,7 +12,7 @@ use crate::{
     },
     wire::{
         Dialect,
-        extended::{self, FromNode, heights_to_proto},
+        extended::{self, FromNode, Why, heights_to_proto},
         frames, lines,
         peer::PeerFrame,
     },
@@ -34,7 +34,7 @@ impl Hub {
             state.dialect = Dialect::Extended;
         }
         if self.is_stopping {
-            self.refuse_name(client, &notice::stopping(self.settings.origin.node), false, ports);
+            self.refuse_name(client, &notice::stopping(self.settings.origin.node), Why::Stopping, ports);
             return;
         }
         let lacks = registering.resume.as_ref().is_some_and(|resume| !self.replica.applied().covers(&resume.sent));
@@ -71,12 +71,12 @@ impl Hub {
     fn ask_for_name(&mut self, client: ClientId, registering: Registering, now: Now, ports: &mut impl Ports) {
         let name = match Name::parse(&registering.name) {
             Ok(name) => name,
-            Err(reason) => return self.refuse_name(client, &notice::name_illegal(reason), true, ports),
+            Err(reason) => return self.refuse_name(client, &notice::name_illegal(reason), Why::Illegal, ports),
         };
         let time = self.replica.clock().next(now.unix_ms());
         match self.directory.register(name.clone(), registering.key_hash, time) {
             directory::Registering::Taken => {
-                self.refuse_name(client, &notice::name_taken(name.as_str()), true, ports);
+                self.refuse_name(client, &notice::name_taken(name.as_str()), Why::Taken, ports);
             }
             directory::Registering::Given(person) => self.admit(client, person, registering.resume, ports),
             directory::Registering::Ask { ballot, person, voters } => {
@@ -97,7 +97,7 @@ impl Hub {
             if given {
                 self.admit(client, person, resume, ports);
             } else {
-                self.refuse_name(client, &notice::name_taken(person.asked_name.as_str()), true, ports);
+                self.refuse_name(client, &notice::name_taken(person.asked_name.as_str()), Why::Taken, ports);
             }
             self.undefer(client, now, ports);
         }
@@ -137,6 +137,8 @@ impl Hub {
                     people: count(people),
                     resumed: is_resumed,
                     heights: heights_to_proto(self.replica.applied()),
+                    registration: Some(person.registration.into()),
+                    claimed: person.is_claimed,
                 })
                 .encode(&mut out);
                 self.nodes_frame().encode(&mut out);
@@ -146,14 +148,19 @@ impl Hub {
         ports.to_client(client, &out, None);
     }
 
-    fn refuse_name(&self, client: ClientId, reason: &str, taken: bool, ports: &mut impl Ports) {
+    fn refuse_name(&self, client: ClientId, reason: &str, why: Why, ports: &mut impl Ports) {
         let Some(state) = self.clients.get(&client) else { return };
         let mut out = Vec::new();
         match state.dialect {
             Dialect::Frames => frames::encode_empty(&mut out, frames::kind::REFUSED),
             Dialect::Lines => lines::encode_notice(&mut out, reason),
             Dialect::Extended => {
-                let refusal = extended::RegisterRefused { reason: reason.to_owned(), taken };
+                let refusal = extended::RegisterRefused {
+                    reason: reason.to_owned(),
+                    taken: why != Why::Stopping,
+                    why: why.into(),
+                    retry_after_ms: 0,
+                };
                 FromNode::RegisterRefused(refusal).encode(&mut out);
             }
         }

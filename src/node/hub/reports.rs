@@ -1,6 +1,6 @@
 //! What people ask of the node: who is here, the state of the nodes, help.
 
-use super::{Hub, Now, clients::count};
+use super::{Hub, Now, alarms::alarms, clients::count};
 use crate::{
     chat::{Command, notice},
     wire::extended::{FromNode, NodeState, NodesChanged},
@@ -73,6 +73,8 @@ impl Hub {
                 format!("node {index} ({}): {since}", node.chat_address)
             }
         }));
+        let alarms = alarms(&self.overview(now)).into_iter().filter(|alarm| !alarm.is_about_presence);
+        lines.extend(alarms.map(|alarm| format!("alarm: {}", alarm.text)));
         lines
     }
 
@@ -108,7 +110,7 @@ impl Hub {
 }
 
 /// People reach a node on the host that it advertises, on its chat port.
-fn chat_address(advertise: &str, chat_port: u16) -> String {
+pub(super) fn chat_address(advertise: &str, chat_port: u16) -> String {
     let host = advertise.rsplit_once(':').map_or(advertise, |(host, _)| host);
     format!("{host}:{chat_port}")
 }

@@ -6,7 +6,6 @@ use crate::{
     clique::{Origin, time},
     wire::{
         Dialect,
-        entry::EntryView,
         extended::{self, FromNode, MessageId},
         frames, lines,
         traceparent::format_traceparent,
@@ -46,57 +45,63 @@ fn notice(client: &Client, text: &str) -> Vec<u8> {
 pub(super) struct Rendered<'a> {
     origin: Origin,
     number: u64,
-    view: EntryView<'a>,
+    /// Hybrid logical time of acceptance.
+    time: u64,
+    message: Message<'a>,
     frames: Option<Vec<u8>>,
     lines: Option<Vec<u8>>,
     extended: [Option<Vec<u8>>; 2],
 }
 
 impl<'a> Rendered<'a> {
-    pub(super) fn new(origin: Origin, number: u64, view: EntryView<'a>) -> Self {
-        Self { origin, number, view, frames: None, lines: None, extended: [None, None] }
+    pub(super) fn new(origin: Origin, number: u64, time: u64, message: Message<'a>) -> Self {
+        Self { origin, number, time, message, frames: None, lines: None, extended: [None, None] }
     }
 
     /// Which entry it is, and what it says.
     pub(super) fn identity(&self) -> (Origin, u64, &Message<'a>) {
-        (self.origin, self.number, &self.view.message)
+        (self.origin, self.number, &self.message)
+    }
+
+    /// When it was accepted, in hybrid logical time.
+    pub(super) fn time(&self) -> u64 {
+        self.time
     }
 
     pub(super) fn for_dialect(&mut self, dialect: Dialect, is_replayed: bool) -> &[u8] {
-        let (origin, number, view) = (self.origin, self.number, &self.view);
+        let (origin, number, time, message) = (self.origin, self.number, self.time, &self.message);
         match dialect {
             Dialect::Frames => self.frames.get_or_insert_with(|| {
                 let mut out = Vec::new();
-                let message = &view.message;
                 frames::encode_message(&mut out, message.sender, message.to.as_str(), message.text);
                 out
             }),
             Dialect::Lines => self.lines.get_or_insert_with(|| {
                 let mut out = Vec::new();
-                let message = &view.message;
                 let to = match message.to {
-                    Addressee::Person(..) => None,
-                    Addressee::Everyone => Some(message.to.as_str()),
+                    Addressee::Person(..) | Addressee::Owner(..) => None,
+                    Addressee::Everyone | Addressee::Room(_) => Some(message.to.as_str()),
                 };
                 lines::encode_message(&mut out, message.sender, to, message.text);
                 out
             }),
             Dialect::Extended => self.extended[usize::from(is_replayed)]
-                .get_or_insert_with(|| delivery(origin, number, view, is_replayed)),
+                .get_or_insert_with(|| delivery(origin, number, time, message, is_replayed)),
         }
     }
 }
 
-fn delivery(origin: Origin, number: u64, view: &EntryView<'_>, is_replayed: bool) -> Vec<u8> {
-    let message = &view.message;
+fn delivery(origin: Origin, number: u64, time: u64, message: &Message<'_>, is_replayed: bool) -> Vec<u8> {
     let mut out = Vec::new();
     FromNode::Delivery(extended::Delivery {
         id: Some(MessageId { origin: Some(origin.into()), number }),
         from: message.sender.to_owned(),
         to: message.to.as_str().to_owned(),
         text: message.text.to_vec(),
-        time_unix_ms: time::unix_ms(view.time),
+        time_unix_ms: time::unix_ms(time),
         replayed: is_replayed,
+        history: false,
+        from_split: false,
         traceparent: message.trace.as_ref().map(format_traceparent).unwrap_or_default(),
     })
     .encode(&mut out);

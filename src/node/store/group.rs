@@ -1,0 +1,297 @@
+//! What one transaction writes: everything that had been said until it began.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable as _, Table, WriteTransaction};
+
+use super::{
+    Trouble,
+    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_row, sealed_boundary, sealed_row},
+};
+use crate::{
+    clique::{Chain, Chunk, Origin, chain::Hash},
+    node::hub::{Recovered, ToStore},
+};
+
+/// Entries in one row, in bytes, unless one entry is longer. With its key and seal it fits a page of 256 KiB.
+const MAX_ROW_BYTES: usize = (256 - 1) * 1024;
+/// The last row of an origin is written again with what follows as long as it is shorter than this: the database writes
+/// a page of this size in any case.
+const OPEN_ROW_BYTES: usize = 4 * 1024;
+
+/// One origin, as it is on the disk.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    first: u64,
+    height: u64,
+    cut_hash: Hash,
+    /// Behind the height where something before cannot be read.
+    chain: Chain,
+    /// The last boundary whose hash is on the disk.
+    boundary: u64,
+    row: Row,
+}
+
+/// The row at the end of an origin.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    first: u64,
+    entries: Vec<u8>,
+    is_written: bool,
+}
+
+impl Stored {
+    /// Nothing yet.
+    fn beginning() -> Self {
+        let chain = Chain::default();
+        Self { first: 1, height: 0, cut_hash: chain.hash(), chain, boundary: 0, row: Row::default() }
+    }
+
+    /// As it was found.
+    #[must_use]
+    pub fn recovered(recovered: &Recovered) -> Self {
+        let mut chain = recovered.chain.clone();
+        let cut_hash = chain.boundaries().next().map_or_else(|| chain.hash(), |(_, hash)| hash);
+        let boundary = forget_all_but_last(&mut chain);
+        Self { first: recovered.first, height: recovered.height, cut_hash, chain, boundary, row: Row::default() }
+    }
+
+    fn record(&self) -> Record {
+        Record { first: self.first, height: self.height, cut_hash: self.cut_hash }
+    }
+}
+
+/// What has been stored need not be remembered. Gives the last boundary.
+fn forget_all_but_last(chain: &mut Chain) -> u64 {
+    let last = chain.boundaries().last().map_or(0, |(last, _)| last);
+    chain.forget_before(last);
+    last
+}
+
+/// Origins by what is on the disk of them.
+pub type Origins = BTreeMap<Origin, Stored>;
+
+/// Writes a group into a transaction. Gives the origins as they are once that is committed, and stretches that should
+/// have been given and were not.
+///
+/// # Errors
+/// What the database says; then nothing of it counts.
+pub fn write(
+    transaction: &WriteTransaction,
+    origins: &Origins,
+    group: &[ToStore],
+) -> Result<(Origins, Vec<(Origin, u64, u64)>), Trouble> {
+    let mut group_writer = GroupWriter {
+        origins,
+        entries: transaction.open_table(ENTRIES)?,
+        boundaries: transaction.open_table(BOUNDARIES)?,
+        touched: Origins::new(),
+        gaps: Vec::new(),
+    };
+    for item in group {
+        match item {
+            ToStore::Entries { origin, chunk, .. } => group_writer.append(*origin, chunk)?,
+            ToStore::Cut { origin, first, hash, .. } => group_writer.cut(*origin, *first, *hash)?,
+            ToStore::Repair { origin, chunk, .. } => group_writer.repair(*origin, chunk)?,
+            ToStore::Read { .. } => {}
+        }
+    }
+    let (touched, gaps) = group_writer.finish()?;
+    let mut records = transaction.open_table(ORIGINS)?;
+    for (origin, stored) in &touched {
+        records.insert((origin.node, origin.incarnation), &stored.record().sealed(*origin)[..])?;
+    }
+    Ok((touched, gaps))
+}
+
+/// Removes what a commit has left that failed and went through all the same, before its items are written again.
+///
+/// # Errors
+/// What the database says.
+pub fn remove_beyond(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore]) -> Result<(), Trouble> {
+    let mut entries = transaction.open_table(ENTRIES)?;
+    for item in group {
+        if let ToStore::Entries { origin, .. } = item {
+            let height = origins.get(origin).map_or(0, |stored| stored.height);
+            entries.retain_in(key(*origin, height + 1)..=key(*origin, u64::MAX), |_, _| false)?;
+        }
+    }
+    Ok(())
+}
+
+struct GroupWriter<'a> {
+    origins: &'a Origins,
+    entries: Table<'a, Key, &'static [u8]>,
+    boundaries: Table<'a, Key, &'static [u8]>,
+    touched: Origins,
+    gaps: Vec<(Origin, u64, u64)>,
+}
+
+impl GroupWriter<'_> {
+    /// Takes an origin out, to be put back when it has been changed.
+    fn take(&mut self, origin: Origin) -> Stored {
+        let known = || self.origins.get(&origin).cloned().unwrap_or_else(Stored::beginning);
+        self.touched.remove(&origin).unwrap_or_else(known)
+    }
+
+    fn append(&mut self, origin: Origin, chunk: &Chunk) -> Result<(), Trouble> {
+        let mut stored = self.take(origin);
+        if chunk.last() > stored.height {
+            let chunk = chunk.from(stored.height + 1);
+            if chunk.first > stored.height + 1 {
+                self.gaps.push((origin, stored.height + 1, chunk.first - 1));
+                self.end_row(origin, &mut stored)?;
+            }
+            stored.chain.push(&chunk);
+            let mut from = chunk.first;
+            while from <= chunk.last() {
+                if stored.row.entries.is_empty() {
+                    stored.row = Row { first: from, ..Row::default() };
+                }
+                let to = fitting(&chunk, from, MAX_ROW_BYTES.saturating_sub(stored.row.entries.len()));
+                match to {
+                    Some(to) => {
+                        stored.row.entries.extend_from_slice(&chunk.slice(from, to));
+                        stored.row.is_written = false;
+                        from = to + 1;
+                    }
+                    None if stored.row.entries.is_empty() => {
+                        stored.row.entries.extend_from_slice(&chunk.slice(from, from));
+                        from += 1;
+                    }
+                    None => self.end_row(origin, &mut stored)?,
+                }
+            }
+            stored.height = chunk.last();
+        }
+        self.touched.insert(origin, stored);
+        Ok(())
+    }
+
+    /// Writes the row at the end of an origin as it is.
+    fn write_row(&mut self, origin: Origin, row: &mut Row) -> Result<(), Trouble> {
+        if !row.is_written && !row.entries.is_empty() {
+            self.entries.insert(key(origin, row.first), &sealed_row(origin, row.first, &row.entries)[..])?;
+            row.is_written = true;
+        }
+        Ok(())
+    }
+
+    /// Writes it, and begins another with what follows.
+    fn end_row(&mut self, origin: Origin, stored: &mut Stored) -> Result<(), Trouble> {
+        self.write_row(origin, &mut stored.row)?;
+        stored.row = Row::default();
+        Ok(())
+    }
+
+    fn cut(&mut self, origin: Origin, first: u64, hash: Hash) -> Result<(), Trouble> {
+        let mut stored = self.take(origin);
+        if first > stored.first {
+            self.end_row(origin, &mut stored)?;
+            let mut rows = self.row_keys(origin, 0, first)?;
+            // The last of them has entries that stay, unless it is the last of all.
+            if stored.height >= first {
+                rows.pop();
+            }
+            for row in rows {
+                self.entries.remove(key(origin, row))?;
+            }
+            self.boundaries.retain_in(key(origin, 0)..key(origin, first), |_, _| false)?;
+            stored.first = first;
+            stored.cut_hash = hash;
+            if stored.chain.height() < first {
+                stored.chain = Chain::from_boundary(first - 1, hash);
+                stored.boundary = first - 1;
+                self.catch_up(origin, &mut stored)?;
+            }
+            stored.height = stored.height.max(first - 1);
+        }
+        self.touched.insert(origin, stored);
+        Ok(())
+    }
+
+    /// The numbers that rows of an origin begin with, from the one that holds `from` to the one that holds `to`.
+    fn row_keys(&self, origin: Origin, from: u64, to: u64) -> Result<Vec<u64>, Trouble> {
+        let before = self.entries.range(key(origin, 0)..=key(origin, from))?.next_back().transpose()?;
+        let begin = before.map_or(from, |(row, _)| row.value().2);
+        let mut keys = Vec::new();
+        for item in self.entries.range(key(origin, begin)..=key(origin, to))? {
+            keys.push(item?.0.value().2);
+        }
+        Ok(keys)
+    }
+
+    fn repair(&mut self, origin: Origin, chunk: &Chunk) -> Result<(), Trouble> {
+        let mut stored = self.take(origin);
+        let (first, last) = (chunk.first.max(stored.first), chunk.last().min(stored.height));
+        if first <= last {
+            self.end_row(origin, &mut stored)?;
+            for row in self.row_keys(origin, first, last)? {
+                let old = self.entries.remove(key(origin, row))?;
+                // What cannot be read goes, whatever else it held: that is missing until it is repaired too.
+                let old = old.and_then(|value| read_row(origin, row, value.value()));
+                let Some(old) = old else { continue };
+                if old.first < first {
+                    self.put(origin, old.first, &old.slice(old.first, first - 1))?;
+                }
+                if old.last() > last {
+                    self.put(origin, last + 1, &old.slice(last + 1, old.last()))?;
+                }
+            }
+            let mut from = first;
+            while from <= last {
+                let to = fitting(chunk, from, MAX_ROW_BYTES).unwrap_or(from).min(last);
+                self.put(origin, from, &chunk.slice(from, to))?;
+                from = to + 1;
+            }
+            self.catch_up(origin, &mut stored)?;
+        }
+        self.touched.insert(origin, stored);
+        Ok(())
+    }
+
+    fn put(&mut self, origin: Origin, first: u64, entries: &[u8]) -> Result<(), Trouble> {
+        self.entries.insert(key(origin, first), &sealed_row(origin, first, entries)[..])?;
+        Ok(())
+    }
+
+    /// Hashes on where what was damaged kept the running hash behind.
+    fn catch_up(&self, origin: Origin, stored: &mut Stored) -> Result<(), Trouble> {
+        while stored.chain.height() < stored.height {
+            let next = stored.chain.height() + 1;
+            let row = self.entries.range(key(origin, 0)..=key(origin, next))?.next_back().transpose()?;
+            let Some(chunk) = row.and_then(|(row, value)| read_row(origin, row.value().2, value.value())) else {
+                break;
+            };
+            stored.chain.push(&chunk);
+            if stored.chain.height() < next {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Origins, Vec<(Origin, u64, u64)>), Trouble> {
+        let mut touched = std::mem::take(&mut self.touched);
+        for (origin, stored) in &mut touched {
+            self.write_row(*origin, &mut stored.row)?;
+            if stored.row.entries.len() >= OPEN_ROW_BYTES {
+                stored.row = Row::default();
+            }
+            for (number, hash) in stored.chain.boundaries().filter(|(number, _)| *number > stored.boundary) {
+                self.boundaries.insert(key(*origin, number), &sealed_boundary(*origin, number, &hash)[..])?;
+            }
+            stored.boundary = forget_all_but_last(&mut stored.chain);
+        }
+        Ok((touched, self.gaps))
+    }
+}
+
+/// The last entry up to which those from `from` on fit so many bytes; `None` if not even one does.
+fn fitting(chunk: &Chunk, from: u64, max_bytes: usize) -> Option<u64> {
+    let skipped = usize::try_from(from - chunk.first).ok()?;
+    let before = skipped.checked_sub(1).and_then(|index| chunk.ends.get(index)).map_or(0, |end| *end as usize);
+    let rest = chunk.ends.get(skipped..)?;
+    let count = rest.partition_point(|end| *end as usize - before <= max_bytes);
+    (count > 0).then(|| from + count as u64 - 1)
+}

@@ -1,0 +1,90 @@
+//! Reads back what was written, for readers and peers who are behind what memory holds.
+
+use redb::{Database, ReadOnlyTable, ReadableTable as _};
+
+use super::{
+    Trouble,
+    tables::{ENTRIES, Key, ORIGINS, Record, begin_read, key, read_row},
+};
+use crate::{
+    clique::{Chunk, Origin},
+    wire::entry::read_chunk,
+};
+
+/// What was there.
+#[derive(Debug)]
+pub enum Found {
+    Chunk(Chunk),
+    Nothing,
+    /// Entries that cannot be read back, first and last.
+    Damaged(u64, u64),
+}
+
+/// Reads entries of one origin from `from` on, up to about so many bytes, at least one entry.
+///
+/// # Errors
+/// What the database says.
+pub fn read(database: &Database, origin: Origin, from: u64, max_bytes: usize) -> Result<Found, Trouble> {
+    let transaction = begin_read(database)?;
+    let records = transaction.open_table(ORIGINS)?;
+    let Some(value) = records.get((origin.node, origin.incarnation))? else {
+        return Ok(Found::Nothing);
+    };
+    let (first, height) = match Record::read(origin, value.value()) {
+        Some(record) => (record.first, record.height),
+        // What is not known to be there may be: the row tells.
+        None => (1, from),
+    };
+    if from < first || from > height {
+        return Ok(Found::Nothing);
+    }
+    let entries = transaction.open_table(ENTRIES)?;
+    let row = entries.range(key(origin, 0)..=key(origin, from))?.next_back().transpose()?;
+    let chunk = row.and_then(|(row, value)| read_row(origin, row.value().2, value.value()));
+    let Some(chunk) = chunk.filter(|chunk| chunk.last() >= from) else {
+        let next = entries.range(key(origin, from + 1)..=key(origin, u64::MAX))?.next().transpose()?;
+        let last = next.map_or(height, |(row, _)| row.value().2 - 1);
+        return Ok(Found::Damaged(from, last));
+    };
+    let chunk = with_following(&entries, origin, chunk.from(from), max_bytes)?;
+    Ok(Found::Chunk(upto(chunk, max_bytes)))
+}
+
+/// Joins the rows that follow, as long as they are as they were written.
+fn with_following(
+    entries: &ReadOnlyTable<Key, &'static [u8]>,
+    origin: Origin,
+    chunk: Chunk,
+    max_bytes: usize,
+) -> Result<Chunk, Trouble> {
+    if chunk.bytes.len() >= max_bytes {
+        return Ok(chunk);
+    }
+    let (first, mut next) = (chunk.first, chunk.last() + 1);
+    let mut bytes = chunk.bytes.to_vec();
+    for item in entries.range(key(origin, next)..=key(origin, u64::MAX))? {
+        let (row, value) = item?;
+        if bytes.len() >= max_bytes || row.value().2 != next {
+            break;
+        }
+        let Some(following) = read_row(origin, next, value.value()) else { break };
+        bytes.extend_from_slice(&following.bytes);
+        next = following.last() + 1;
+    }
+    Ok(read_chunk(first, bytes.into()).map_or(chunk, |(joined, _)| joined))
+}
+
+/// As many of the entries as fit, at least one.
+fn upto(chunk: Chunk, max_bytes: usize) -> Chunk {
+    let count = chunk.ends.partition_point(|end| *end as usize <= max_bytes).max(1);
+    if count == chunk.ends.len() {
+        return chunk;
+    }
+    let last = chunk.first + count as u64 - 1;
+    Chunk {
+        first: chunk.first,
+        bytes: chunk.slice(chunk.first, last),
+        ends: chunk.ends[..count].into(),
+        dependencies: chunk.dependencies.iter().filter(|(number, _)| *number <= last).cloned().collect(),
+    }
+}

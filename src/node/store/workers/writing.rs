@@ -1,0 +1,258 @@
+//! The thread that writes: takes all that waits, makes one transaction of it, syncs, and says so.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Answer, Job, MAX_QUEUED_BYTES, Target, cost_bytes};
+use crate::node::{
+    hub::{FromStore, ToStore},
+    store::{
+        Sync, Trouble,
+        group::{self, Origins},
+        guarded,
+        tables::{begin_read, begin_write},
+    },
+};
+
+/// What goes into one transaction, in bytes; whatever waits beyond it goes into the next.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+/// What may be in the system's hands only, in bytes, whatever the settings say: it is kept here until it is on the disk.
+const MAX_UNSYNCED_BYTES: usize = 64 << 20;
+/// Between two tries to write to a disk that is full or broken.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+pub struct Writer {
+    target: Target,
+    origins: Origins,
+    answer: Answer,
+    queued_bytes: Arc<AtomicUsize>,
+    is_closing: Arc<AtomicBool>,
+    /// Written, but not synced: to be written again should the database have to be opened again.
+    unsynced: Vec<ToStore>,
+    unsynced_bytes: usize,
+    unsynced_since: Option<Instant>,
+    /// The origins as they were synced, where that is not how they are.
+    synced_origins: Option<Origins>,
+    /// The hub has been told that nothing can be written.
+    is_unwritable: bool,
+    /// A commit may have gone through although it failed.
+    is_unsure: bool,
+}
+
+impl Writer {
+    pub fn new(
+        target: Target,
+        origins: Origins,
+        answer: Answer,
+        queued_bytes: Arc<AtomicUsize>,
+        is_closing: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            target,
+            origins,
+            answer,
+            queued_bytes,
+            is_closing,
+            unsynced: Vec::new(),
+            unsynced_bytes: 0,
+            unsynced_since: None,
+            synced_origins: None,
+            is_unwritable: false,
+            is_unsure: false,
+        }
+    }
+
+    /// Until it is closed, or nobody can say anything any more.
+    pub fn run(mut self, jobs: &Receiver<Job>) {
+        let (mut group, mut group_bytes) = (Vec::new(), 0);
+        let mut is_over = false;
+        while !is_over {
+            match self.wait(jobs) {
+                Ok(job) => {
+                    let mut next = Some(job);
+                    while let Some(job) = next {
+                        match job {
+                            Job::Do(item) => {
+                                group_bytes += cost_bytes(&item);
+                                group.push(item);
+                            }
+                            Job::Check => self.check(),
+                            Job::Close => is_over = true,
+                        }
+                        next = if group_bytes < MAX_GROUP_BYTES && !is_over { jobs.try_recv().ok() } else { None };
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => is_over = true,
+            }
+            let is_due = is_over || self.is_sync_due();
+            if !group.is_empty() || (is_due && self.unsynced_since.is_some()) {
+                self.write_at_last(&group, is_due);
+                self.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
+                group.clear();
+                group_bytes = 0;
+            }
+        }
+        if let Some(database) = self.target.database.write().take()
+            && let Err(error) = database.close()
+        {
+            tracing::warn!("the database in {} was not closed cleanly: {error}", self.target.directory.display());
+        }
+    }
+
+    fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        match (self.target.sync, self.unsynced_since) {
+            (Sync::Interval(interval), Some(since)) => jobs.recv_timeout(interval.saturating_sub(since.elapsed())),
+            _ => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let is_late = |interval| self.unsynced_since.is_some_and(|since| since.elapsed() >= interval);
+        match self.target.sync {
+            Sync::Always => true,
+            Sync::Interval(interval) => is_late(interval) || self.unsynced_bytes > MAX_UNSYNCED_BYTES,
+            Sync::Never => self.unsynced_bytes > MAX_UNSYNCED_BYTES,
+        }
+    }
+
+    /// Writes a group, however often that has to be tried. Only a node that stops gives up.
+    fn write_at_last(&mut self, group: &[ToStore], is_sync_due: bool) {
+        loop {
+            let is_last_try = self.is_closing.load(Ordering::Acquire);
+            match self.write(group, is_sync_due) {
+                Ok(gaps) => return self.tell_written(group, gaps),
+                Err(trouble) => self.tell_trouble(&trouble),
+            }
+            if is_last_try {
+                let count = self.unsynced.len() + group.len();
+                tracing::error!("{count} batches could not be written before the node had to stop; peers have them");
+                return;
+            }
+            // What is read meanwhile should not wait.
+            self.reopen();
+            let retry_at = Instant::now() + RETRY_EVERY;
+            while !self.is_closing.load(Ordering::Acquire)
+                && let Some(left) = retry_at.checked_duration_since(Instant::now())
+            {
+                thread::park_timeout(left);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        group: &[ToStore],
+        is_sync_due: bool,
+    ) -> Result<Vec<(crate::clique::Origin, u64, u64)>, Trouble> {
+        let shared = self.target.database.clone();
+        let guard = shared.read();
+        let Some(database) = guard.as_ref() else {
+            drop(guard);
+            return Err(self.reopen().unwrap_or(Trouble::Database(Box::new(redb::Error::PreviousIo))));
+        };
+        let is_again = self.is_unsure;
+        let again: Vec<ToStore> =
+            if is_again { self.unsynced.iter().chain(group).cloned().collect() } else { Vec::new() };
+        let items = if is_again { &again[..] } else { group };
+        let (touched, gaps) = guarded(|| -> Result<_, Trouble> {
+            let transaction = begin_write(database, is_sync_due)?;
+            if is_again {
+                group::remove_beyond(&transaction, &self.origins, items)?;
+            }
+            let written = group::write(&transaction, &self.origins, items)?;
+            transaction.commit()?;
+            Ok(written)
+        })?;
+        self.is_unsure = false;
+        if is_sync_due {
+            self.unsynced.clear();
+            (self.unsynced_bytes, self.unsynced_since, self.synced_origins) = (0, None, None);
+        } else {
+            self.synced_origins.get_or_insert_with(|| self.origins.clone());
+            self.unsynced_since.get_or_insert_with(Instant::now);
+            self.unsynced_bytes += group.iter().map(cost_bytes).sum::<usize>();
+            self.unsynced.extend(group.iter().cloned());
+        }
+        self.origins.extend(touched);
+        Ok(gaps)
+    }
+
+    fn tell_written(&mut self, group: &[ToStore], gaps: Vec<(crate::clique::Origin, u64, u64)>) {
+        for (origin, first, last) in gaps {
+            tracing::error!("entries {first} to {last} of {origin} were not given to the store");
+            (self.answer)(FromStore::Damaged { origin, first, last });
+        }
+        let waiting = self.queued_bytes.load(Ordering::Relaxed);
+        if self.is_unwritable && waiting <= MAX_QUEUED_BYTES / 2 {
+            self.is_unwritable = false;
+            tracing::info!("the data directory {} can be written to again", self.target.directory.display());
+            (self.answer)(FromStore::Writable);
+        } else if !self.is_unwritable && waiting > MAX_QUEUED_BYTES {
+            let reason = format!(
+                "the disk of {} is too slow for what comes in: {} MiB wait to be written",
+                self.target.directory.display(),
+                waiting >> 20
+            );
+            self.tell_unwritable(reason);
+        }
+        let sequence = group.iter().rev().find_map(|item| match item {
+            ToStore::Entries { sequence, .. } | ToStore::Cut { sequence, .. } | ToStore::Repair { sequence, .. } => {
+                Some(*sequence)
+            }
+            ToStore::Read { .. } => None,
+        });
+        if let Some(sequence) = sequence {
+            (self.answer)(FromStore::Synced { sequence });
+        }
+    }
+
+    fn tell_trouble(&mut self, trouble: &Trouble) {
+        if !self.is_unwritable {
+            let directory = self.target.directory.display();
+            let todo = if trouble.is_damage() { "; restart this node, it sets the damaged database aside" } else { "" };
+            self.tell_unwritable(format!("nothing can be written to {directory}: {trouble}{todo}"));
+        }
+    }
+
+    fn tell_unwritable(&mut self, reason: String) {
+        tracing::warn!("{reason}");
+        self.is_unwritable = true;
+        (self.answer)(FromStore::Unwritable { reason });
+    }
+
+    /// Opens the database again if it refuses to go on after an error.
+    fn check(&mut self) {
+        let works = |database| guarded(|| begin_read(database).map(drop)).is_ok();
+        if !self.target.database.read().as_ref().is_some_and(works) {
+            self.reopen();
+        }
+    }
+
+    /// Opens the database again, as it was synced. What was written since is written again with the next group.
+    fn reopen(&mut self) -> Option<Trouble> {
+        let mut database = self.target.database.write();
+        *database = None;
+        self.is_unsure = true;
+        if let Some(origins) = self.synced_origins.take() {
+            self.origins = origins;
+        }
+        match guarded(|| (self.target.open)()) {
+            Ok(opened) => {
+                *database = Some(opened);
+                None
+            }
+            Err(trouble) => {
+                tracing::debug!("the database in {} cannot be opened: {trouble}", self.target.directory.display());
+                Some(trouble)
+            }
+        }
+    }
+}
