@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn acknowledgements_are_told_from_messages() {
         let event = |said: &'static [u8]| hear(said).unwrap().unwrap().1;
-        let taken = event(b"MSG _INBOX.me.000000000005 1 27\r\n{\"stream\":\"b1\", \"seq\":9}  \r\n");
+        let taken = event(b"MSG _INBOX.me.000000000005 1 26\r\n{\"stream\":\"b1\", \"seq\":9}  \r\n");
         assert_eq!(taken, Event::Receipt { sequence: 5, refusal: None });
         let refused = event(b"MSG _INBOX.me.000000000006 1 12\r\n{\"error\":{}}\r\n");
         assert_eq!(refused, Event::Receipt { sequence: 6, refusal: Some(b"{\"error\":{}}") });

@@ -129,7 +129,7 @@ fn draw_goals(text: &mut String, title: &str, bars: &[Bar]) -> Result<(), Box<dy
         .y_labels(0)
         .max_light_lines(0)
         .label_style((FONT, 14))
-        .x_label_formatter(&|value| format!("{:.2}", value.exp2()))
+        .x_label_formatter(&|value| power(*value))
         .draw()
         .map_err(said)?;
     for (row, bar) in bars.iter().enumerate() {
@@ -150,6 +150,11 @@ fn draw_goals(text: &mut String, title: &str, bars: &[Bar]) -> Result<(), Box<dy
 /// The error of a drawing, which borrows from what is drawn on.
 fn said(error: impl Error) -> String {
     error.to_string()
+}
+
+/// 2 to a power, as a fraction below 1.
+fn power(doublings: f64) -> String {
+    if doublings < 0.0 { format!("1/{:.0}", (-doublings).exp2()) } else { format!("{:.0}", doublings.exp2()) }
 }
 
 fn doublings(share: f64) -> f64 {
@@ -182,6 +187,7 @@ mod tests {
         let svg =
             goals("goals", &[Bar { name: "direct".into(), share: 1.2 }, Bar { name: "spread".into(), share: 0.0 }]);
         assert!(svg.unwrap().contains("direct"));
+        assert_eq!([-2.0, 0.0, 3.0].map(power), ["1/4", "1", "8"]);
         assert_eq!([0.5, 20_000.0, 1_500_000.0].map(short), ["0.5", "20 k", "1.5 M"]);
     }
 }
