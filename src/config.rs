@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod client;
 mod storage;
+mod suite;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,8 +22,9 @@ use serde::Deserialize;
 use self::storage::{Place, Storage, storage};
 pub use self::{
     args::{CommonArgs, NodeArgs, StatusArgs},
-    bench::{BenchArgs, BenchWorkload, bench},
+    bench::{BenchArgs, BenchCommand, BenchTask, BenchWorkload, bench},
     client::{ClientArgs, client},
+    suite::{FailoverArgs, GrowthArgs, SuiteArgs},
 };
 use crate::{
     chat::command::HISTORY_MAX,
@@ -75,6 +77,12 @@ pub enum ConfigError {
     Telemetry(#[from] TelemetryError),
     #[error("{0} is not host:port; --nodes is a list such as 127.0.0.1:4000,127.0.0.1:4010")]
     BenchNode(String),
+    #[error("the core of NATS acknowledges nothing; compare with its streams: clique bench durable --target nats")]
+    NothingAcknowledged,
+    #[error("--duration-s is {0}, but goes up to 3600 and is more than 0")]
+    Duration(f64),
+    #[error("this program does not know where it lies, and so cannot start nodes: {0}")]
+    Program(io::Error),
     #[error("the terminal cannot be read: {0}")]
     Terminal(io::Error),
     #[error(transparent)]

@@ -13,7 +13,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use clique::{
     bench, client,
-    config::{self, BenchArgs, ClientArgs, LogSettings, NodeArgs, StatusArgs},
+    config::{self, BenchArgs, BenchTask, ClientArgs, LogSettings, NodeArgs, StatusArgs},
     health,
     node::{
         Node, NodeSettings,
@@ -160,12 +160,16 @@ async fn run_client(args: &ClientArgs) -> ExitCode {
 }
 
 async fn run_bench(args: &BenchArgs) -> ExitCode {
-    let settings = match config::bench(args, &config::environment()) {
-        Ok(settings) => settings,
+    let task = match config::bench(args, &config::environment()) {
+        Ok(task) => task,
         Err(error) => return fail(BAD_SETTINGS, &error.into()),
     };
     // As many connections as the system allows.
     fit_open_files(&mut []);
+    let settings = match task {
+        BenchTask::Run(settings) => *settings,
+        BenchTask::Suite(plan) => return run_suite(&plan).await,
+    };
     let (is_json, plot) = (settings.json, settings.plot.clone());
     let measured = async {
         let report = bench::run(settings).await?;
@@ -193,6 +197,19 @@ fn run_verify(directory: &std::path::Path, is_json: bool) -> ExitCode {
         Err(error) => return fail(BAD_SETTINGS, &error.into()),
     }
     if report.sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A whole measurement. What it started ends with it, also when it is interrupted.
+async fn run_suite(plan: &bench::suite::Plan) -> ExitCode {
+    let mut stop = match StopSignals::new() {
+        Ok(stop) => stop,
+        Err((code, error)) => return fail(code, &error),
+    };
+    let measured = tokio::select! {
+        measured = bench::suite::run(plan) => measured.map_err(anyhow::Error::new),
+        () = stop.received() => Err(anyhow::anyhow!("stopped by a signal; nothing is written")),
+    };
+    measured.map_or_else(|error| fail(1, &error), |()| ExitCode::SUCCESS)
 }
 
 async fn check_health(args: &NodeArgs) -> Result<(), Failure> {

@@ -104,6 +104,14 @@ fn every_workload_arrives_once_and_in_order() {
     assert!(sent > 0);
     assert_eq!(report["delivered"], sent * 30, "{report}");
 
+    for in_flight in ["1", "64"] {
+        let report = up.report(&["durable", "--in-flight", in_flight, "--messages", "300"]);
+        assert_eq!((&report["acknowledged"], &report["delivered"]), (&300.into(), &300.into()), "{report}");
+    }
+    let report = up.report(&["spread", "--acknowledged", "--messages", "4000"]);
+    assert_eq!((&report["acknowledged"], &report["delivered"]), (&4_000.into(), &4_000.into()), "{report}");
+    assert_eq!(report["verified"]["unacknowledged"], 0, "{report}");
+
     let latency = ["latency", "--rate-per-s", "2000", "--messages", "1000", "--warmup-ms", "100"];
     let report = up.report(&[&latency[..], &["--plot", plot.to_str().unwrap()]].concat());
     assert_eq!((&report["sent"], &report["latency"]["samples"]), (&1_000.into(), &800.into()), "{report}");
@@ -114,6 +122,56 @@ fn every_workload_arrives_once_and_in_order() {
 
     let report = up.report(&["idle", "--clients", "60", "--settle-ms", "100"]);
     assert_eq!(report["resources"]["pids"], serde_json::json!([up.process.id()]));
+}
+
+/// Does a whole measurement, of the clique only, in its shortest form; what it has written.
+fn measured(args: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("benchmarks.md");
+    let output = Command::new(env!("CARGO_BIN_EXE_clique"))
+        .arg("bench")
+        .args(args)
+        .args(["--quick", "--without-nats", "--nodes", "2", "--duration-s", "0.1"])
+        .args(["--data", folder.path().to_str().unwrap(), "--out", document.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name.to_str().unwrap().starts_with("benchmarks")), "left behind: {left:?}");
+    std::fs::read_to_string(document).unwrap()
+}
+
+/// The rows of the table that begin with a word.
+fn rows<'a>(text: &'a str, word: &str) -> Vec<Vec<&'a str>> {
+    let cells = |line: &'a str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    text.lines().filter(|line| line.starts_with(&format!("| {word}"))).map(cells).collect()
+}
+
+#[test]
+fn a_comparison_measures_every_goal_of_ours() {
+    let text = measured(&["compare"]);
+    for word in ["direct", "spread", "broadcast", "latency", "processor", "memory", "durable"] {
+        let rows = rows(&text, word);
+        assert!(!rows.is_empty() && rows.iter().all(|row| row[2] != "–" && row[3] == "–"), "{word}: {rows:?}");
+    }
+}
+
+#[test]
+fn failures_are_measured_on_both_kinds() {
+    let text = measured(&["failover", "--cut-ms", "50"]);
+    let (killed, cut) = (rows(&text, "Clique, kept"), rows(&text, "50 ms"));
+    assert!(killed.len() == 1 && killed[0][1] != "never", "{killed:?}");
+    assert_eq!(cut, [["50 ms", "0", "0"]]);
+}
+
+#[test]
+fn growth_is_measured_step_by_step() {
+    let text = measured(&["growth", "--steps-size-bytes", "16,1000"]);
+    for step in ["16 ", "1\u{202f}000 ", "10 ", "50 ", "2 "] {
+        let rows = rows(&text, step);
+        assert!(!rows.is_empty() && rows.iter().flatten().all(|cell| *cell != "–"), "{step}: {rows:?}");
+    }
+    assert!(text.contains("](benchmarks-nodes-1.svg)"), "{text}");
 }
 
 #[test]

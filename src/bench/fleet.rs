@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     BenchError,
+    flow::Awaits,
     inbox::histogram,
     layout::Layout,
     payload::STAMP_BYTES,
@@ -119,14 +120,15 @@ fn mib(bytes: u64) -> f64 {
 
 fn stage<'a>(settings: &'a Settings, fleet: &Fleet) -> Stage<'a> {
     let shape = Shape::Broadcast { senders: 1, recipients: fleet.clients };
-    Stage::new(settings, Layout::new(shape, settings.nodes.len()), STAMP_BYTES)
+    Stage::new(settings, Layout::new(shape, settings.nodes.len()), STAMP_BYTES, Awaits::Delivery)
 }
 
 /// Sends a few messages to everyone and verifies them.
 async fn prove(mut stage: Stage<'_>, settings: &Settings, fleet: &Fleet) -> Result<Report, BenchError> {
     let until = Until { messages: PROOFS, time_ns: u64::MAX };
     for sender in stage.seat_senders().await? {
-        tokio::spawn(sender.send_by_window(PROOF_WINDOW_BYTES, until));
+        let window = sender.window(PROOF_WINDOW_BYTES);
+        tokio::spawn(sender.send_by_window(window, until));
     }
     let delivered = |stage: &Stage<'_>| stage.flows.iter().map(|flow| flow.delivered()).sum::<u64>();
     let (mut last, mut last_advance) = (0, Instant::now());

@@ -79,6 +79,10 @@ impl Lane {
 pub struct Inbox {
     run: Arc<Run>,
     lanes: Vec<Lane>,
+    /// What the client sends itself, and hears of again in acknowledgements.
+    sending: Option<(Arc<Flow>, Verifier)>,
+    /// Acknowledged since `publish`.
+    acknowledged_now: u64,
     latencies: Option<Histogram<u64>>,
     corrupt: u64,
     misrouted: u64,
@@ -96,10 +100,26 @@ pub struct Heard {
 }
 
 impl Inbox {
-    /// An inbox for the messages of some senders; none for a client that only sends.
+    /// An inbox for the messages of some senders.
     #[must_use]
     pub fn new(run: Arc<Run>, lanes: Vec<Lane>, latencies: Option<Histogram<u64>>) -> Self {
-        Self { run, lanes, latencies, corrupt: 0, misrouted: 0, foreign: 0, is_ping_unanswered: false }
+        Self {
+            run,
+            lanes,
+            sending: None,
+            acknowledged_now: 0,
+            latencies,
+            corrupt: 0,
+            misrouted: 0,
+            foreign: 0,
+            is_ping_unanswered: false,
+        }
+    }
+
+    /// An inbox for the acknowledgements of a client that only sends.
+    #[must_use]
+    pub fn of_sender(run: Arc<Run>, flow: Arc<Flow>) -> Self {
+        Self { sending: Some((flow, Verifier::default())), ..Self::new(run, Vec::new(), None) }
     }
 
     /// Takes an event that was read at `now_ns`.
@@ -110,8 +130,20 @@ impl Inbox {
             Event::Refused(reason) | Event::Notice(reason) => {
                 self.run.notes.add(format!("the other side says: {}", String::from_utf8_lossy(reason)));
             }
+            Event::Receipt { sequence, refusal: None } => self.acknowledged(sequence),
+            Event::Receipt { refusal: Some(reason), .. } => {
+                self.run.notes.add(format!("the other side refuses: {}", String::from_utf8_lossy(reason)));
+            }
             Event::Ping => self.is_ping_unanswered = true,
             Event::Registered | Event::Other => {}
+        }
+    }
+
+    fn acknowledged(&mut self, sequence: u64) {
+        let Some((flow, verifier)) = &mut self.sending else { return };
+        // Probes are acknowledged too, and further receipts say more of a message that was acknowledged before.
+        if sequence < flow.sent.load(Ordering::SeqCst) && verifier.take(sequence) {
+            self.acknowledged_now += 1;
         }
     }
 
@@ -159,6 +191,13 @@ impl Inbox {
                 lane.flow.advanced();
             }
         }
+        if let Some((flow, _)) = &self.sending
+            && self.acknowledged_now > 0
+        {
+            flow.receipts.last_ns.store(now_ns, Ordering::Relaxed);
+            flow.receipts.received.fetch_add(std::mem::take(&mut self.acknowledged_now), Ordering::SeqCst);
+            flow.advanced();
+        }
         std::mem::take(&mut self.is_ping_unanswered)
     }
 
@@ -169,13 +208,16 @@ impl Inbox {
         for lane in &self.lanes {
             faults.add(&lane.verifier.faults(lane.flow.sent.load(Ordering::SeqCst)));
         }
+        if let Some((flow, _)) = &self.sending {
+            faults.unacknowledged = flow.unacknowledged();
+        }
         Heard { faults, latencies: self.latencies, foreign: self.foreign }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::flow::Awaits, *};
 
     const NOW_NS: u64 = 7_000_001_000;
 
@@ -193,7 +235,7 @@ mod tests {
 
     #[test]
     fn messages_are_judged_and_told_to_their_sender() {
-        let flow = Arc::new(Flow::new(1));
+        let flow = Arc::new(Flow::new(1, Awaits::Delivery));
         flow.sent.store(4, Ordering::SeqCst);
         let mut inbox = inbox(&flow);
         say(&mut inbox, "b1s", PROBE, 0, 3, "ab");
@@ -210,10 +252,26 @@ mod tests {
         assert_eq!(flow.under_way(), 2);
         assert_eq!(flow.lanes[0].last_ns.load(Ordering::SeqCst), 2_000);
         let heard = inbox.close();
-        assert_eq!(heard.faults, Faults { loss: 2, duplicates: 1, corrupt: 2, misrouted: 1, disorder: 0 });
+        assert_eq!(heard.faults, Faults { loss: 2, duplicates: 1, corrupt: 2, misrouted: 1, ..Faults::default() });
         assert_eq!(heard.foreign, 1);
         let latencies = heard.latencies.unwrap();
         assert_eq!(latencies.len(), 1);
         assert!(latencies.equivalent(latencies.max(), NOW_NS - 1_000), "{}", latencies.max());
+    }
+
+    #[test]
+    fn a_message_is_acknowledged_once() {
+        let flow = Arc::new(Flow::new(1, Awaits::Both));
+        flow.sent.store(3, Ordering::SeqCst);
+        let run = Arc::new(Run::new("b1".into(), STAMP_BYTES));
+        let mut inbox = Inbox::of_sender(run.clone(), flow.clone());
+        for sequence in [0, 1 << 35, 2, 2] {
+            inbox.take(Event::Receipt { sequence, refusal: None }, 5);
+        }
+        inbox.take(Event::Receipt { sequence: 1, refusal: Some(b"full") }, 5);
+        inbox.publish(5);
+        assert_eq!((flow.unacknowledged(), flow.receipts.last_ns.load(Ordering::SeqCst)), (1, 5));
+        assert_eq!(inbox.close().faults.unacknowledged, 1);
+        assert_eq!(run.notes.take(), ["the other side refuses: full"]);
     }
 }

@@ -9,6 +9,7 @@ mod connection;
 mod fleet;
 mod flow;
 mod inbox;
+mod jetstream;
 mod layout;
 mod payload;
 mod plot;
@@ -20,6 +21,7 @@ mod sender;
 mod settings;
 mod speech;
 mod stage;
+pub mod suite;
 mod traffic;
 mod verify;
 
@@ -30,6 +32,7 @@ use std::{
 
 pub use self::{
     connection::HearError,
+    flow::Awaits,
     payload::{MAX_BYTES, PROBE as MAX_SENDERS, STAMP_BYTES as MIN_BYTES},
     plot::PlotError,
     report::Report,
@@ -55,6 +58,8 @@ pub enum BenchError {
         "{missing} recipients were not reached within {seconds} s; are the nodes of --nodes joined to each other? {notes}"
     )]
     Unreached { missing: usize, seconds: u64, notes: String },
+    #[error("JetStream has not made, or does not show, the stream that is to keep the messages: {reason}")]
+    NoStream { reason: String },
     #[error("a sender's connection failed before the run: {0}")]
     Failed(io::Error),
     #[error("no process listens at the addresses of --nodes on this machine; give the nodes' processes with --pid")]

@@ -32,13 +32,19 @@ pub struct Report {
     pub window_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
     pub sent: u64,
     pub delivered: u64,
-    /// From the first message to the arrival of the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<u64>,
+    /// From the first message to the arrival of the last, or of the last acknowledgement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered_mib_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,10 +137,12 @@ impl Report {
     /// A report with the part that all workloads have; `clients` are senders and recipients.
     #[must_use]
     pub fn new(settings: &Settings, clients: (usize, usize), verdict: &Verdict) -> Self {
-        let (target, dialect) = match settings.speech {
-            Speech::Frames => ("clique", "frames"),
-            Speech::Extended => ("clique", "extended"),
-            Speech::Nats => ("nats", "core"),
+        let (target, dialect) = match (settings.speech, settings.sender_speech) {
+            (_, Speech::JetStream) => ("nats", "jetstream"),
+            (Speech::Frames, Speech::Extended) => ("clique", "frames, senders extended"),
+            (Speech::Frames, _) => ("clique", "frames"),
+            (Speech::Extended, _) => ("clique", "extended"),
+            (Speech::Nats | Speech::JetStream, _) => ("nats", "core"),
         };
         Self {
             workload: settings.workload.name(),
@@ -146,10 +154,13 @@ impl Report {
             size_bytes: None,
             window_bytes: None,
             rate_per_s: None,
+            in_flight: None,
             sent: verdict.sent,
             delivered: verdict.delivered,
+            acknowledged: None,
             elapsed_s: None,
             delivered_per_s: None,
+            acknowledged_per_s: None,
             delivered_mib_per_s: None,
             latency: None,
             generator_lateness: None,
@@ -171,6 +182,7 @@ impl Report {
         let per_s = self.delivered as f64 / elapsed_s;
         self.elapsed_s = Some(elapsed_s);
         self.delivered_per_s = Some(per_s);
+        self.acknowledged_per_s = self.acknowledged.map(|count| count as f64 / elapsed_s);
         self.delivered_mib_per_s = self.size_bytes.map(|size| per_s * size as f64 / f64::from(1 << 20));
     }
 
@@ -191,11 +203,15 @@ impl Report {
         rows.extend(self.size_bytes.map(|size| ("message", bytes(size))));
         rows.extend(self.window_bytes.map(|window| ("window", bytes(window))));
         rows.extend(self.rate_per_s.map(|rate| ("rate", format!("{}/s", HumanCount(rate)))));
+        rows.extend(self.in_flight.map(|count| ("in flight", format!("{count} not acknowledged, per sender"))));
         let over = self.elapsed_s.map(|elapsed| format!(" in {elapsed:.2} s")).unwrap_or_default();
         rows.push(("sent", HumanCount(self.sent).to_string()));
         rows.push(("delivered", format!("{}{over}", HumanCount(self.delivered))));
         if let (Some(rate), Some(mib)) = (self.delivered_per_s, self.delivered_mib_per_s) {
             rows.push(("throughput", format!("{}/s, {mib:.1} MiB/s", HumanCount(rate as u64))));
+        }
+        if let (Some(count), Some(rate)) = (self.acknowledged, self.acknowledged_per_s) {
+            rows.push(("acknowledged", format!("{}, {}/s", HumanCount(count), HumanCount(rate as u64))));
         }
         if let Some(idle) = &self.idle {
             let memory = (HumanBytes(idle.resident_bytes_before), HumanBytes(idle.resident_bytes_after));
@@ -236,9 +252,12 @@ impl fmt::Display for Verified {
         let faults = self.faults;
         let verdict = if self.ok { "yes" } else { "VIOLATED" };
         write!(out, "{verdict}: {} lost, {} twice, {} out of order", faults.loss, faults.duplicates, faults.disorder)?;
-        for (count, what) in
-            [(faults.corrupt, "corrupt"), (faults.misrouted, "to the wrong client"), (self.foreign, "of others")]
-        {
+        for (count, what) in [
+            (faults.unacknowledged, "not acknowledged"),
+            (faults.corrupt, "corrupt"),
+            (faults.misrouted, "to the wrong client"),
+            (self.foreign, "of others"),
+        ] {
             if count > 0 {
                 write!(out, ", {count} {what}")?;
             }

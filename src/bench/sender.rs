@@ -48,19 +48,24 @@ pub struct Until {
 }
 
 impl Sender {
-    /// Sends while fewer than `window_bytes` are under way.
-    pub async fn send_by_window(mut self, window_bytes: usize, until: Until) {
+    /// How many messages a window of so many bytes holds.
+    #[must_use]
+    pub fn window(&self, bytes: usize) -> u64 {
+        (bytes / self.template.wire_bytes()).max(1) as u64
+    }
+
+    /// Sends while fewer messages than `window` are under way.
+    pub async fn send_by_window(mut self, window: u64, until: Until) {
         let stop = self.stop.clone();
         let sent = tokio::select! {
-            sent = self.fill_window(window_bytes, until) => sent,
+            sent = self.fill_window(window, until) => sent,
             () = stop.cancelled() => Ok(()),
         };
         self.end(sent);
     }
 
-    async fn fill_window(&mut self, window_bytes: usize, until: Until) -> io::Result<()> {
+    async fn fill_window(&mut self, window: u64, until: Until) -> io::Result<()> {
         let wire_bytes = self.template.wire_bytes();
-        let window = (window_bytes / wire_bytes).max(1) as u64;
         let batch = (BATCH_BYTES / wire_bytes).max(1) as u64;
         let mut buffer = Vec::with_capacity(BATCH_BYTES.max(wire_bytes));
         let mut sequence = 0;

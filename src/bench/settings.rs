@@ -2,13 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::speech::Speech;
+use super::{flow::Awaits, speech::Speech};
 
 /// One run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub workload: Workload,
+    /// How recipients talk.
     pub speech: Speech,
+    /// How senders talk: as recipients do, or so that their messages are acknowledged.
+    pub sender_speech: Speech,
+    /// On how many servers a stream of JetStream keeps the messages.
+    pub stream_replicas: Option<u16>,
     /// "host:port" of the nodes, in order.
     pub nodes: Vec<String>,
     /// JSON instead of a table.
@@ -51,6 +56,8 @@ pub struct Traffic {
     pub pace: Pace,
     pub size_bytes: usize,
     pub limit: Limit,
+    /// What senders wait for.
+    pub awaits: Awaits,
 }
 
 /// When the next message is sent.
@@ -58,6 +65,8 @@ pub struct Traffic {
 pub enum Pace {
     /// As soon as fewer bytes than this are on their way from a sender to its slowest recipient.
     Window { bytes: usize },
+    /// As soon as fewer messages than this of a sender are not acknowledged.
+    InFlight { messages: u64 },
     /// When it is due at this rate of all senders together; what is due in the first `warmup` is not measured.
     Rate { per_s: u64, warmup: Duration },
 }
@@ -86,6 +95,7 @@ impl Workload {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Traffic(Traffic { pace: Pace::Rate { .. }, .. }) => "latency",
+            Self::Traffic(Traffic { pace: Pace::InFlight { .. }, .. }) => "durable",
             Self::Traffic(traffic) => match traffic.shape {
                 Shape::Direct => "direct",
                 Shape::Spread { .. } => "spread",

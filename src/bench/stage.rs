@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BenchError,
     connection::Connection,
-    flow::Flow,
+    flow::{Awaits, Flow},
     inbox::{Heard, Inbox, Lane, Run, histogram},
     layout::Layout,
     payload::{PROBE, Stamp},
@@ -61,6 +61,7 @@ pub struct Verdict {
     /// Sent, times recipients.
     pub expected: u64,
     pub delivered: u64,
+    pub acknowledged: u64,
     pub faults: Faults,
     pub foreign: u64,
     pub latencies: Option<Histogram<u64>>,
@@ -70,10 +71,10 @@ pub struct Verdict {
 impl<'a> Stage<'a> {
     /// A stage with nobody on it.
     #[must_use]
-    pub fn new(settings: &'a Settings, layout: Layout, size_bytes: usize) -> Self {
+    pub fn new(settings: &'a Settings, layout: Layout, size_bytes: usize, awaits: Awaits) -> Self {
         // Names are new in every run, so that nothing of an earlier one can come in between.
         let prefix = format!("b{:05x}", rand::random::<u32>() & 0xf_ffff);
-        let flow = |sender| Arc::new(Flow::new(layout.recipients_of(sender).len()));
+        let flow = |sender| Arc::new(Flow::new(layout.recipients_of(sender).len(), awaits));
         let flows = (0..layout.senders.len()).map(flow).collect();
         Self {
             settings,
@@ -89,6 +90,13 @@ impl<'a> Stage<'a> {
 
     fn recipient_name(&self, recipient: usize) -> String {
         format!("{}r{recipient}", self.run.prefix)
+    }
+
+    /// Where the messages of a run go.
+    #[must_use]
+    pub fn addressees(&self) -> Vec<String> {
+        let count = if self.layout.is_broadcast { 1 } else { self.layout.recipients.len() };
+        (0..count).map(|recipient| self.addressee(recipient)).collect()
     }
 
     /// Where messages for a recipient are sent.
@@ -151,13 +159,13 @@ impl<'a> Stage<'a> {
         let mut senders = Vec::new();
         for (number, node) in self.layout.senders.clone().into_iter().enumerate() {
             let name = format!("{}s{number}", self.run.prefix);
-            let opened = Connection::open(settings.speech, &settings.nodes[node], name, None).await?;
+            let opened = Connection::open(settings.sender_speech, &settings.nodes[node], name, None).await?;
             let Connection { ear, mouth, name, .. } = opened;
             let flow = self.flows[number].clone();
-            let inbox = Inbox::new(self.run.clone(), Vec::new(), None);
+            let inbox = Inbox::of_sender(self.run.clone(), flow.clone());
+            let template = settings.sender_speech.template(&name, &self.addressee(number), self.size_bytes);
             let listener = Listener { name, ear, inbox, answers: Answers::Sender(flow.clone()) };
             self.listeners.spawn(listener.listen(self.run.clone(), self.end.clone()));
-            let template = settings.speech.template(&self.addressee(number), self.size_bytes);
             let (run, stop) = (self.run.clone(), self.stop.clone());
             senders.push(Sender { number: number as u16, mouth, template, flow, run, stop });
         }
@@ -206,7 +214,9 @@ impl<'a> Stage<'a> {
             verdict.sent += sent;
             verdict.expected += sent * flow.lanes.len() as u64;
             verdict.delivered += flow.delivered();
-            let last_ns = flow.lanes.iter().map(|lane| lane.last_ns.load(Ordering::SeqCst)).max();
+            verdict.acknowledged += flow.receipts.received.load(Ordering::SeqCst);
+            let all = flow.lanes.iter().map(|lane| &**lane).chain([&flow.receipts]);
+            let last_ns = all.map(|progress| progress.last_ns.load(Ordering::SeqCst)).max();
             verdict.last_ns = verdict.last_ns.max(last_ns.unwrap_or_default());
         }
         while let Some(heard) = self.listeners.join_next().await {

@@ -8,6 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     BenchError,
+    flow::Awaits,
+    jetstream::Stream,
     layout::Layout,
     process::{Processes, own_usage},
     progress::Progress,
@@ -33,7 +35,13 @@ struct Watched {
 pub async fn measure(settings: &Settings, traffic: &Traffic) -> Result<Report, BenchError> {
     let layout = Layout::new(traffic.shape, settings.nodes.len());
     let clients = (layout.senders.len(), layout.recipients.len());
-    let mut stage = Stage::new(settings, layout, traffic.size_bytes);
+    let mut stage = Stage::new(settings, layout, traffic.size_bytes, traffic.awaits);
+    let stream = match (settings.stream_replicas, settings.nodes.first()) {
+        (Some(replicas), Some(address)) => {
+            Some(Stream::create(address, &stage.run.prefix, &stage.addressees(), replicas).await?)
+        }
+        _ => None,
+    };
     let is_paced = matches!(traffic.pace, Pace::Rate { .. });
     stage.seat_recipients(CONCURRENCY, is_paced, |_| {}).await?;
     let senders = stage.seat_senders().await?;
@@ -50,15 +58,25 @@ pub async fn measure(settings: &Settings, traffic: &Traffic) -> Result<Report, B
     let after = (processes.usage(), own_usage());
 
     let run = stage.run.clone();
-    let verdict = stage.close().await;
+    let mut verdict = stage.close().await;
+    if let Some(mut stream) = stream {
+        let kept = stream.messages().await?;
+        stream.delete().await?;
+        // Probes are kept too, so only what is missing even with them is noticed here.
+        verdict.faults.loss += verdict.acknowledged.saturating_sub(kept);
+    }
     let mut report = Report::new(settings, clients, &verdict);
     report.size_bytes = Some(traffic.size_bytes);
     if let Pace::Window { bytes } = traffic.pace {
         report.window_bytes = Some(bytes);
     }
+    if let Pace::InFlight { messages } = traffic.pace {
+        report.in_flight = Some(messages);
+    }
     if let Pace::Rate { per_s, .. } = traffic.pace {
         report.rate_per_s = Some(per_s);
     }
+    report.acknowledged = (traffic.awaits != Awaits::Delivery).then_some(verdict.acknowledged);
     report.set_elapsed(verdict.last_ns.saturating_sub(start_ns));
     report.latency = verdict.latencies.as_ref().filter(|latencies| !latencies.is_empty()).map(Latency::of);
     report.generator_lateness = lateness.as_ref().map(Latency::of);
@@ -87,13 +105,17 @@ fn start(senders: Vec<Sender>, traffic: &Traffic, start_ns: u64, stage: &Stage<'
     let mut pacers = Vec::new();
     for sender in senders {
         let number = sender.number;
+        let until = match traffic.limit {
+            Limit::Messages(total) => Until { messages: share(total, count, number), time_ns: u64::MAX },
+            Limit::Time(time) => Until { messages: u64::MAX, time_ns: start_ns + ns(time) },
+        };
         match traffic.pace {
             Pace::Window { bytes } => {
-                let until = match traffic.limit {
-                    Limit::Messages(total) => Until { messages: share(total, count, number), time_ns: u64::MAX },
-                    Limit::Time(time) => Until { messages: u64::MAX, time_ns: start_ns + ns(time) },
-                };
-                tokio::spawn(sender.send_by_window(bytes, until));
+                let window = sender.window(bytes);
+                tokio::spawn(sender.send_by_window(window, until));
+            }
+            Pace::InFlight { messages } => {
+                tokio::spawn(sender.send_by_window(messages, until));
             }
             Pace::Rate { per_s, warmup } => {
                 let schedule = Schedule::new(per_s, count as u64, number.into());
@@ -128,7 +150,7 @@ async fn watch(stage: &Stage<'_>, settings: &Settings, traffic: &Traffic, start_
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut watched = Watched { delivered: Vec::new(), has_given_up: false };
-    let (mut last, mut last_advance) = (0, Instant::now());
+    let (mut last, mut last_advance) = ((0, 0), Instant::now());
     loop {
         ticks.tick().await;
         let delivered: u64 = stage.flows.iter().map(|flow| flow.delivered()).sum();
@@ -145,11 +167,12 @@ async fn watch(stage: &Stage<'_>, settings: &Settings, traffic: &Traffic, start_
         if is_over {
             return watched;
         }
-        if delivered != last {
-            (last, last_advance) = (delivered, Instant::now());
+        let acknowledged: u64 = stage.flows.iter().map(|flow| flow.receipts.received.load(Ordering::Relaxed)).sum();
+        if (delivered, acknowledged) != last {
+            (last, last_advance) = ((delivered, acknowledged), Instant::now());
         }
         // The first message of a slow schedule may be due only later.
-        let is_waiting = stage.flows.iter().all(|flow| flow.under_way() == 0);
+        let is_waiting = stage.flows.iter().all(|flow| flow.is_settled());
         if is_waiting {
             last_advance = Instant::now();
         }

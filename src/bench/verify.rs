@@ -17,6 +17,8 @@ pub struct Faults {
     pub corrupt: u64,
     /// Received by somebody they were not for.
     pub misrouted: u64,
+    /// Sent and never acknowledged, where that was asked for.
+    pub unacknowledged: u64,
 }
 
 impl Faults {
@@ -33,6 +35,7 @@ impl Faults {
         self.disorder += other.disorder;
         self.corrupt += other.corrupt;
         self.misrouted += other.misrouted;
+        self.unacknowledged += other.unacknowledged;
     }
 }
 

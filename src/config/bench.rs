@@ -4,8 +4,16 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ConfigError, client::DEFAULT_NODES, range};
-use crate::bench::{Fleet, Limit, MAX_BYTES, MAX_SENDERS, MIN_BYTES, Pace, Settings, Shape, Speech, Traffic, Workload};
+use super::{
+    ConfigError,
+    client::DEFAULT_NODES,
+    range,
+    suite::{self, FailoverArgs, GrowthArgs, SuiteArgs},
+};
+use crate::bench::{
+    Awaits, Fleet, Limit, MAX_BYTES, MAX_SENDERS, MIN_BYTES, Pace, Settings, Shape, Speech, Traffic, Workload,
+    suite::{Kind, Plan},
+};
 
 /// Where a NATS server listens unless told otherwise.
 const DEFAULT_NATS: &str = "127.0.0.1:4222";
@@ -16,7 +24,20 @@ const MAX_CLIENTS: u64 = 60_000;
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
-    pub workload: BenchWorkload,
+    pub command: BenchCommand,
+}
+
+/// One workload on nodes that run, or a whole measurement.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BenchCommand {
+    #[command(flatten)]
+    Workload(BenchWorkload),
+    /// Starts a clique and a NATS cluster, has both do the same work in turn, and writes a document.
+    Compare(SuiteArgs),
+    /// Kills the node of a sender, and cuts links, in a clique and in a NATS cluster; into the same document.
+    Failover(FailoverArgs),
+    /// More nodes, more clients, larger messages, a longer history: what costs more; into the same document.
+    Growth(GrowthArgs),
 }
 
 /// What is measured. Every run verifies that nothing is lost, doubled or out of order; exit code 1 if something is.
@@ -57,6 +78,21 @@ pub enum BenchWorkload {
         #[command(flatten)]
         load: LoadArgs,
     },
+    /// Messages per second that are acknowledged, which a node does when they are on its disk. With NATS, by a stream of
+    /// JetStream that is made for the run.
+    Durable {
+        /// Messages of a sender that may wait for their acknowledgement.
+        #[arg(long, value_name = "N", default_value_t = 64)]
+        in_flight: u64,
+        /// How many senders, each with a recipient on another node.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        senders: u16,
+        /// On how many servers the stream of JetStream keeps its messages.
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        replicas: u16,
+        #[command(flatten)]
+        load: LoadArgs,
+    },
     /// Memory of the nodes per client that is silent; to be measured on nodes that were just started.
     Idle {
         #[command(flatten)]
@@ -69,12 +105,24 @@ pub enum BenchWorkload {
     Connect(FleetArgs),
 }
 
+/// What the load generator is to do.
+#[derive(Debug, Clone)]
+pub enum BenchTask {
+    /// One workload on running nodes.
+    Run(Box<Settings>),
+    /// A whole measurement, with nodes of its own.
+    Suite(Box<Plan>),
+}
+
 /// Flags of workloads that send as much as goes through.
 #[derive(Debug, Clone, Args)]
 pub struct FlowArgs {
     /// KiB that may be on their way from a sender to its slowest recipient.
     #[arg(long, value_name = "KIB", default_value_t = 1_024)]
     pub window_kib: u64,
+    /// Senders ask for acknowledgements, and wait for them within the same window. Not with NATS, whose core has none.
+    #[arg(long)]
+    pub acknowledged: bool,
     #[command(flatten)]
     pub load: LoadArgs,
 }
@@ -165,8 +213,18 @@ pub enum BenchFormat {
 ///
 /// # Errors
 /// The first thing that cannot be used, in a sentence.
-pub fn bench(args: &BenchArgs, environment: &HashMap<String, String>) -> Result<Settings, ConfigError> {
-    let (workload, target) = match &args.workload {
+pub fn bench(args: &BenchArgs, environment: &HashMap<String, String>) -> Result<BenchTask, ConfigError> {
+    let (suite, kind) = match &args.command {
+        BenchCommand::Workload(workload) => return Ok(BenchTask::Run(Box::new(run(workload, environment)?))),
+        BenchCommand::Compare(suite) => (suite, Kind::Compare),
+        BenchCommand::Failover(args) => (&args.suite, suite::failover(args)?),
+        BenchCommand::Growth(args) => (&args.suite, suite::growth(args)?),
+    };
+    Ok(BenchTask::Suite(Box::new(suite::plan(suite, kind)?)))
+}
+
+fn run(work: &BenchWorkload, environment: &HashMap<String, String>) -> Result<Settings, ConfigError> {
+    let (workload, target) = match work {
         BenchWorkload::Direct(flow) => by_window(Shape::Direct, flow)?,
         BenchWorkload::Spread { senders: count, flow } => by_window(Shape::Spread { senders: senders(*count)? }, flow)?,
         BenchWorkload::Broadcast { senders: count, recipients, flow } => {
@@ -176,11 +234,11 @@ pub fn bench(args: &BenchArgs, environment: &HashMap<String, String>) -> Result<
         BenchWorkload::Latency { rate_per_s, senders: count, warmup_ms, load } => {
             let per_s = range("--rate-per-s", *rate_per_s, 1, 100_000_000)?;
             let warmup = Duration::from_millis(range("--warmup-ms", *warmup_ms, 0, 3_600_000)?);
-            let shape = match senders(*count)? {
-                1 => Shape::Direct,
-                senders => Shape::Spread { senders },
-            };
-            traffic(shape, Pace::Rate { per_s, warmup }, load)?
+            traffic(pairs(*count)?, Pace::Rate { per_s, warmup }, Awaits::Delivery, load)?
+        }
+        BenchWorkload::Durable { in_flight, senders, load, .. } => {
+            let messages = range("--in-flight", *in_flight, 1, 1 << 20)?;
+            traffic(pairs(*senders)?, Pace::InFlight { messages }, Awaits::Receipts, load)?
         }
         BenchWorkload::Idle { fleet: args, settle_ms } => {
             let settle = Duration::from_millis(range("--settle-ms", *settle_ms, 0, 3_600_000)?);
@@ -188,13 +246,19 @@ pub fn bench(args: &BenchArgs, environment: &HashMap<String, String>) -> Result<
         }
         BenchWorkload::Connect(args) => (Workload::Connect(fleet(args)?), &args.target),
     };
+    let (speech, sender_speech) = speeches(&workload, target)?;
+    let stream_replicas = match work {
+        BenchWorkload::Durable { replicas, .. } if sender_speech == Speech::JetStream => {
+            range("--replicas", (*replicas).into(), 1, 5)?;
+            Some(*replicas)
+        }
+        _ => None,
+    };
     Ok(Settings {
         workload,
-        speech: match (target.target, target.dialect) {
-            (BenchTarget::Nats, _) => Speech::Nats,
-            (BenchTarget::Clique, BenchDialect::Frames) => Speech::Frames,
-            (BenchTarget::Clique, BenchDialect::Extended) => Speech::Extended,
-        },
+        speech,
+        sender_speech,
+        stream_replicas,
         nodes: nodes(target, environment)?,
         json: target.format == BenchFormat::Json,
         plot: target.plot.clone(),
@@ -204,12 +268,40 @@ pub fn bench(args: &BenchArgs, environment: &HashMap<String, String>) -> Result<
     })
 }
 
-fn by_window(shape: Shape, flow: &FlowArgs) -> Result<(Workload, &TargetArgs), ConfigError> {
-    let kib = range("--window-kib", flow.window_kib, 1, 1 << 20)?;
-    traffic(shape, Pace::Window { bytes: size(kib) * 1_024 }, &flow.load)
+/// How recipients talk, and how senders do.
+fn speeches(workload: &Workload, target: &TargetArgs) -> Result<(Speech, Speech), ConfigError> {
+    let speech = match (target.target, target.dialect) {
+        (BenchTarget::Nats, _) => Speech::Nats,
+        (BenchTarget::Clique, BenchDialect::Frames) => Speech::Frames,
+        (BenchTarget::Clique, BenchDialect::Extended) => Speech::Extended,
+    };
+    let awaits = match workload {
+        Workload::Traffic(traffic) => traffic.awaits,
+        Workload::Idle(_) | Workload::Connect(_) => Awaits::Delivery,
+    };
+    let sender_speech = match (awaits, target.target) {
+        (Awaits::Delivery, _) => speech,
+        (Awaits::Both, BenchTarget::Nats) => return Err(ConfigError::NothingAcknowledged),
+        (Awaits::Receipts, BenchTarget::Nats) => Speech::JetStream,
+        (Awaits::Receipts | Awaits::Both, BenchTarget::Clique) => Speech::Extended,
+    };
+    Ok((speech, sender_speech))
 }
 
-fn traffic(shape: Shape, pace: Pace, load: &LoadArgs) -> Result<(Workload, &TargetArgs), ConfigError> {
+fn by_window(shape: Shape, flow: &FlowArgs) -> Result<(Workload, &TargetArgs), ConfigError> {
+    let kib = range("--window-kib", flow.window_kib, 1, 1 << 20)?;
+    let awaits = if flow.acknowledged { Awaits::Both } else { Awaits::Delivery };
+    traffic(shape, Pace::Window { bytes: size(kib) * 1_024 }, awaits, &flow.load)
+}
+
+fn pairs(count: u16) -> Result<Shape, ConfigError> {
+    Ok(match senders(count)? {
+        1 => Shape::Direct,
+        senders => Shape::Spread { senders },
+    })
+}
+
+fn traffic(shape: Shape, pace: Pace, awaits: Awaits, load: &LoadArgs) -> Result<(Workload, &TargetArgs), ConfigError> {
     let size_bytes = size(range("--size-bytes", load.size_bytes, MIN_BYTES as u64, MAX_BYTES as u64)?);
     let limit = match load.messages {
         Some(messages) => Limit::Messages(range("--messages", messages, 1, 1 << 35)?),
@@ -219,7 +311,7 @@ fn traffic(shape: Shape, pace: Pace, load: &LoadArgs) -> Result<(Workload, &Targ
             Limit::Time(Duration::from_millis(duration_ms))
         }
     };
-    Ok((Workload::Traffic(Traffic { shape, pace, size_bytes, limit }), &load.target))
+    Ok((Workload::Traffic(Traffic { shape, pace, size_bytes, limit, awaits }), &load.target))
 }
 
 fn fleet(args: &FleetArgs) -> Result<Fleet, ConfigError> {
@@ -256,48 +348,5 @@ fn nodes(target: &TargetArgs, environment: &HashMap<String, String>) -> Result<V
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[command(flatten)]
-        bench: BenchArgs,
-    }
-
-    fn parsed(line: &str, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
-        let args = Cli::try_parse_from(["bench"].into_iter().chain(line.split_whitespace())).unwrap().bench;
-        bench(&args, &environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
-    }
-
-    #[test]
-    fn defaults_measure_the_clique_of_up() {
-        let settings = parsed("direct", &[]).unwrap();
-        assert_eq!((settings.nodes.len(), settings.speech, settings.json), (5, Speech::Frames, false));
-        assert_eq!(parsed("direct", &[("CLIQUE_NODES", "a:1,b:2")]).unwrap().nodes, ["a:1", "b:2"]);
-        let nats = parsed("direct --target nats", &[("CLIQUE_NODES", "a:1,b:2")]).unwrap();
-        assert_eq!((nats.nodes, nats.speech), (vec![DEFAULT_NATS.to_owned()], Speech::Nats));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_refused() {
-        let text = |line: &str| parsed(line, &[]).unwrap_err().to_string();
-        assert_eq!(text("direct --size-bytes 15"), "--size-bytes is 15, but goes from 16 to 32640");
-        assert_eq!(text("spread --senders 0"), "--senders is 0, but goes from 1 to 4095");
-        assert!(text("latency --duration-s NaN").starts_with("--duration-s, in ms, is 0,"));
-        assert!(text("connect --nodes localhost").contains("localhost is not host:port"));
-        assert!(text("idle --nodes ,").contains("not host:port"));
-    }
-
-    #[test]
-    fn several_senders_share_the_rate() {
-        let settings = parsed("latency --senders 4 --rate-per-s 500 --messages 9", &[]).unwrap();
-        let Workload::Traffic(traffic) = settings.workload else { panic!("no traffic") };
-        assert_eq!(traffic.shape, Shape::Spread { senders: 4 });
-        assert!(matches!(traffic.pace, Pace::Rate { per_s: 500, .. }));
-        assert!(matches!(traffic.limit, Limit::Messages(9)));
-        assert_eq!(settings.workload.name(), "latency");
-    }
-}
+#[path = "bench_tests.rs"]
+mod tests;

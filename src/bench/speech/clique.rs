@@ -1,6 +1,6 @@
 //! The dialects of a clique: frames and extended frames.
 
-use super::{Event, SpeechError, Template};
+use super::{Event, Reference, SpeechError, Template};
 use crate::{
     chat::SERVICE_NAME,
     wire::{
@@ -18,6 +18,7 @@ const SEND_TEXT: u8 = (3 << 3) | LENGTH_DELIMITED as u8;
 /// Fields of `Delivery`, `Receipt`, `RegisterRefused` and `Notice`.
 const DELIVERY_FROM: u64 = 2;
 const DELIVERY_TEXT: u64 = 4;
+const RECEIPT_REFERENCE: u64 = 1;
 const RECEIPT_STATE: u64 = 2;
 const RECEIPT_REASON: u64 = 7;
 const REASON: u64 = 1;
@@ -39,7 +40,7 @@ pub(super) fn register_extended(out: &mut Vec<u8>, name: &str) {
 pub(super) fn template(to: &str, text: &[u8]) -> Template {
     let mut bytes = Vec::new();
     frames::encode(&mut bytes, kind::MESSAGE, to.len(), &[to.as_bytes(), b" ", text]);
-    Template { bytes, stamp_at: HEADER_BYTES + to.len() + 1, reference_at: None }
+    Template { bytes, stamp_at: HEADER_BYTES + to.len() + 1, reference: None }
 }
 
 pub(super) fn template_extended(to: &str, text: &[u8]) -> Template {
@@ -54,7 +55,7 @@ pub(super) fn template_extended(to: &str, text: &[u8]) -> Template {
     let mut bytes = Vec::new();
     frames::encode(&mut bytes, (number::SEND, 0), 0, &[&body]);
     let stamp_at = bytes.len() - text.len();
-    Template { bytes, stamp_at, reference_at: Some(HEADER_BYTES + 1) }
+    Template { bytes, stamp_at, reference: Some(Reference::Varint { at: HEADER_BYTES + 1 }) }
 }
 
 /// Overwrites the reference with one that is unique per sequence number (and not 0, which means none).
@@ -108,7 +109,8 @@ fn message(body: &[u8], first_part: usize) -> Result<Event<'_>, SpeechError> {
 
 fn extended_event(kind: i8, body: &[u8]) -> Result<Event<'_>, SpeechError> {
     let mut fields = Fields { rest: body };
-    let (mut from, mut text, mut state) = (&[][..], &[][..], 0);
+    let (mut from, mut text) = (&[][..], &[][..]);
+    let (mut reference, mut state) = (0, 0);
     let (from_field, text_field) = match kind {
         number::DELIVERY => (DELIVERY_FROM, DELIVERY_TEXT),
         number::RECEIPT => (0, RECEIPT_REASON),
@@ -120,15 +122,18 @@ fn extended_event(kind: i8, body: &[u8]) -> Result<Event<'_>, SpeechError> {
         match value {
             Value::Bytes(bytes) if field == from_field => from = bytes,
             Value::Bytes(bytes) if field == text_field => text = bytes,
+            Value::Number(number) if field == RECEIPT_REFERENCE => reference = number,
             Value::Number(number) if field == RECEIPT_STATE => state = number,
             _ => {}
         }
     }
-    let is_refused = state == extended::State::Refused as u64 || state == extended::State::Undelivered as u64;
+    let refused = [extended::State::Refused, extended::State::Undelivered];
+    let refusal = refused.iter().any(|refused| state == *refused as u64).then_some(text);
     Ok(match kind {
         number::DELIVERY => Event::Message { from, text },
         number::REGISTER_REFUSED => Event::Refused(text),
-        number::RECEIPT if is_refused => Event::Refused(text),
+        // References count from 1; 0 would be a message without one.
+        number::RECEIPT if reference > 0 => Event::Receipt { sequence: reference - 1, refusal },
         number::NOTICE => Event::Notice(text),
         _ => Event::Other,
     })
@@ -244,11 +249,14 @@ mod tests {
         }));
         assert_eq!(hear(&delivery), Ok(Some((delivery.len(), Event::Message { from: b"alice", text: b"hi" }))));
         let receipt = |state: extended::State| {
-            heard(&FromNode::Receipt(Receipt { state: state.into(), reason: "why".into(), ..Receipt::default() }))
+            let receipt = Receipt { reference: 8, state: state.into(), reason: "why".into(), ..Receipt::default() };
+            heard(&FromNode::Receipt(receipt))
         };
         let event = |bytes: &[u8]| format!("{:?}", hear(bytes).unwrap().unwrap().1);
-        assert_eq!(event(&receipt(extended::State::Refused)), format!("{:?}", Event::Refused(b"why")));
-        assert_eq!(event(&receipt(extended::State::Delivered)), "Other");
+        let told = |refusal| format!("{:?}", Event::Receipt { sequence: 7, refusal });
+        assert_eq!(event(&receipt(extended::State::Refused)), told(Some(b"why")));
+        assert_eq!(event(&receipt(extended::State::Accepted)), told(None));
+        assert_eq!(event(&heard(&FromNode::Receipt(Receipt::default()))), "Other");
         let refused =
             heard(&FromNode::RegisterRefused(RegisterRefused { reason: "no".into(), ..RegisterRefused::default() }));
         assert_eq!(event(&refused), format!("{:?}", Event::Refused(b"no")));
@@ -264,7 +272,7 @@ mod tests {
             let text = [&stamp.encode()[..], &super::super::payload::filler(size)].concat();
             for speech in [Speech::Frames, Speech::Extended] {
                 let mut bytes = Vec::new();
-                let template = speech.template(&to, size);
+                let template = speech.template("me", &to, size);
                 template.append(&mut bytes, stamp);
                 prop_assert_eq!(bytes.len(), template.wire_bytes());
                 let frame = frames::decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();

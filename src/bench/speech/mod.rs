@@ -23,6 +23,8 @@ pub enum Speech {
     Extended,
     /// The core protocol of NATS.
     Nats,
+    /// The same, with a subject on which each message is to be acknowledged by a stream of JetStream.
+    JetStream,
 }
 
 /// Something heard.
@@ -35,6 +37,11 @@ pub enum Event<'a> {
     Message {
         from: &'a [u8],
         text: &'a [u8],
+    },
+    /// One's own message has been taken; a refusal says why not.
+    Receipt {
+        sequence: u64,
+        refusal: Option<&'a [u8]>,
     },
     /// A sentence for a person.
     Notice(&'a [u8]),
@@ -54,6 +61,7 @@ impl Speech {
             Self::Frames => clique::register(out, name),
             Self::Extended => clique::register_extended(out, name),
             Self::Nats => nats::register(out, name, subject),
+            Self::JetStream => nats::register(out, name, Some(&nats::receipts_subject(name, "*"))),
         }
     }
 
@@ -62,19 +70,20 @@ impl Speech {
     pub fn everyone(self, run: &str) -> String {
         match self {
             Self::Frames | Self::Extended => crate::chat::message::EVERYONE.to_owned(),
-            Self::Nats => format!("{run}all"),
+            Self::Nats | Self::JetStream => format!("{run}all"),
         }
     }
 
-    /// A message of `size_bytes` to `to`.
+    /// A message of `size_bytes` from the client `from` to `to`.
     #[must_use]
-    pub fn template(self, to: &str, size_bytes: usize) -> Template {
+    pub fn template(self, from: &str, to: &str, size_bytes: usize) -> Template {
         let stamp = Stamp { sender: 0, sequence: 0, time_ns: 0 };
         let text = [&stamp.encode()[..], &payload::filler(size_bytes)].concat();
         match self {
             Self::Frames => clique::template(to, &text),
             Self::Extended => clique::template_extended(to, &text),
             Self::Nats => nats::template(to, &text),
+            Self::JetStream => nats::template_with_receipts(from, to, &text),
         }
     }
 
@@ -85,7 +94,7 @@ impl Speech {
     pub fn hear(self, bytes: &[u8]) -> Result<Option<(usize, Event<'_>)>, SpeechError> {
         match self {
             Self::Frames | Self::Extended => clique::hear(bytes),
-            Self::Nats => nats::hear(bytes),
+            Self::Nats | Self::JetStream => nats::hear(bytes),
         }
     }
 }
@@ -96,7 +105,14 @@ pub struct Template {
     bytes: Vec<u8>,
     stamp_at: usize,
     /// Where the reference for receipts is, in dialects that have them.
-    reference_at: Option<usize>,
+    reference: Option<Reference>,
+}
+
+/// Where in a message its reference is, and how it is written.
+#[derive(Debug, Clone, Copy)]
+enum Reference {
+    Varint { at: usize },
+    Decimal { at: usize },
 }
 
 impl Template {
@@ -112,8 +128,10 @@ impl Template {
         out.extend_from_slice(&self.bytes);
         let message = &mut out[start..];
         message[self.stamp_at..self.stamp_at + payload::STAMP_BYTES].copy_from_slice(&stamp.encode());
-        if let Some(at) = self.reference_at {
-            clique::put_reference(&mut message[at..], stamp.sequence);
+        match self.reference {
+            Some(Reference::Varint { at }) => clique::put_reference(&mut message[at..], stamp.sequence),
+            Some(Reference::Decimal { at }) => nats::put_reference(&mut message[at..], stamp.sequence),
+            None => {}
         }
     }
 }
@@ -125,7 +143,7 @@ mod tests {
     use super::*;
 
     fn speech() -> impl Strategy<Value = Speech> {
-        prop_oneof![Just(Speech::Frames), Just(Speech::Extended), Just(Speech::Nats)]
+        prop_oneof![Just(Speech::Frames), Just(Speech::Extended), Just(Speech::Nats), Just(Speech::JetStream)]
     }
 
     proptest! {

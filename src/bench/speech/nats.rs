@@ -1,11 +1,17 @@
 //! The core protocol of NATS, as a client speaks it: CONNECT, SUB, PUB, MSG, PING, PONG.
 
-use super::{Event, SpeechError, Template};
+use super::{Event, Reference, SpeechError, Template};
 
 /// Longest line: a server's INFO lists the addresses of its whole cluster.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Largest message; servers allow 1 MiB unless told otherwise, and the generator sends less.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Where acknowledgements are sent to: this, the name of the client, a dot, and the number of the message.
+const RECEIPTS: &str = "_INBOX.";
+/// Digits of such a number: padded, so that it can be overwritten in place.
+const REFERENCE_DIGITS: usize = 12;
+/// How an answer of JetStream that is a refusal begins.
+const REFUSAL: &[u8] = b"{\"error\"";
 
 /// The PONG that answers the PING says that the subscription is there too: servers take lines in order.
 pub(super) fn register(out: &mut Vec<u8>, name: &str, subject: Option<&str>) {
@@ -22,7 +28,31 @@ pub(super) fn template(to: &str, text: &[u8]) -> Template {
     let stamp_at = bytes.len();
     bytes.extend_from_slice(text);
     bytes.extend_from_slice(b"\r\n");
-    Template { bytes, stamp_at, reference_at: None }
+    Template { bytes, stamp_at, reference: None }
+}
+
+/// The subject of acknowledgements for a client.
+pub(super) fn receipts_subject(client: &str, number: &str) -> String {
+    format!("{RECEIPTS}{client}.{number}")
+}
+
+pub(super) fn template_with_receipts(from: &str, to: &str, text: &[u8]) -> Template {
+    let subject = receipts_subject(from, &"0".repeat(REFERENCE_DIGITS));
+    let mut bytes = format!("PUB {to} {subject}").into_bytes();
+    let at = bytes.len() - REFERENCE_DIGITS;
+    bytes.extend_from_slice(format!(" {}\r\n", text.len()).as_bytes());
+    let stamp_at = bytes.len();
+    bytes.extend_from_slice(text);
+    bytes.extend_from_slice(b"\r\n");
+    Template { bytes, stamp_at, reference: Some(Reference::Decimal { at }) }
+}
+
+/// Overwrites the number on whose subject a message is acknowledged.
+pub(super) fn put_reference(out: &mut [u8], mut sequence: u64) {
+    for digit in out.iter_mut().take(REFERENCE_DIGITS).rev() {
+        *digit = b'0' + (sequence % 10) as u8;
+        sequence /= 10;
+    }
 }
 
 pub(super) fn hear(bytes: &[u8]) -> Result<Option<(usize, Event<'_>)>, SpeechError> {
@@ -60,9 +90,21 @@ fn message<'a>(bytes: &'a [u8], after: usize, arguments: &[u8]) -> Result<Option
     }
     let (end, after_text) = (after + length, after + length + 2);
     match bytes.get(end..after_text) {
-        Some(b"\r\n") => Ok(Some((after_text, Event::Message { from: b"", text: &bytes[after..end] }))),
+        Some(b"\r\n") => Ok(Some((after_text, told(arguments, &bytes[after..end])))),
         Some(_) => Err(SpeechError::Malformed("message of NATS")),
         None => Ok(None),
+    }
+}
+
+/// What a message is: somebody's, or the answer to one's own.
+fn told<'a>(arguments: &[u8], text: &'a [u8]) -> Event<'a> {
+    let number = arguments.strip_prefix(RECEIPTS.as_bytes()).and_then(|rest| {
+        let subject = rest.split(|byte| *byte == b' ').next()?;
+        std::str::from_utf8(subject.rsplit(|byte| *byte == b'.').next()?).ok()?.parse().ok()
+    });
+    match number {
+        Some(sequence) => Event::Receipt { sequence, refusal: text.starts_with(REFUSAL).then_some(text) },
+        None => Event::Message { from: b"", text },
     }
 }
 
@@ -83,9 +125,12 @@ mod tests {
         assert!(text.starts_with("CONNECT {\"verbose\":false,"), "{text}");
         assert!(text.ends_with("\"name\":\"r1\"}\r\nSUB x7all 1\r\nPING\r\n"), "{text}");
         let mut out = Vec::new();
-        let template = Speech::Nats.template("r1", 20);
+        let template = Speech::Nats.template("me", "r1", 20);
         template.append(&mut out, Stamp { sender: 0, sequence: 1, time_ns: 2 });
         assert_eq!(out, b"PUB r1 20\r\n0000000100000002abcd\r\n");
+        let mut out = Vec::new();
+        Speech::JetStream.template("me", "r1", 20).append(&mut out, Stamp { sender: 0, sequence: 5, time_ns: 2 });
+        assert_eq!(out, b"PUB r1 _INBOX.me.000000000005 20\r\n0000000500000002abcd\r\n");
     }
 
     #[test]
@@ -108,6 +153,17 @@ mod tests {
         ];
         assert_eq!(events, expected);
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn acknowledgements_are_told_from_messages() {
+        let event = |said: &'static [u8]| hear(said).unwrap().unwrap().1;
+        let taken = event(b"MSG _INBOX.me.000000000005 1 26\r\n{\"stream\":\"b1\", \"seq\":9}  \r\n");
+        assert_eq!(taken, Event::Receipt { sequence: 5, refusal: None });
+        let refused = event(b"MSG _INBOX.me.000000000006 1 12\r\n{\"error\":{}}\r\n");
+        assert_eq!(refused, Event::Receipt { sequence: 6, refusal: Some(b"{\"error\":{}}") });
+        let other = event(b"MSG _INBOX.me.x 1 2\r\nhi\r\n");
+        assert_eq!(other, Event::Message { from: b"", text: b"hi" });
     }
 
     #[test]
