@@ -11,7 +11,6 @@ use clique::wire::{
 };
 use common::{
     cliques::Clique,
-    extended::Extended,
     process::{Process, command},
 };
 use serde_json::Value;
@@ -35,7 +34,7 @@ impl Acknowledged {
         if receipt.state() != State::Accepted {
             return false;
         }
-        let id = receipt.id.clone().expect("what is accepted has a number");
+        let id = receipt.id.expect("what is accepted has a number");
         let origin = id.origin.expect("and an origin");
         let height = self.heights.entry(origin.incarnation).or_default();
         *height = id.number.max(*height);

@@ -172,7 +172,7 @@ impl Journey {
     fn say_something(&mut self, socket: &mut Socket) -> std::io::Result<()> {
         self.story.sent += 1;
         let reference = self.story.sent;
-        let to = if reference % EVERYONE_EVERY == 0 { "*" } else { &self.to };
+        let to = if reference.is_multiple_of(EVERYONE_EVERY) { "*" } else { &self.to };
         let text = format!("{} {reference}", self.story.name);
         self.open.insert(reference, (to.to_owned(), text.clone()));
         let message = Send { reference, to: to.to_owned(), text: text.into_bytes(), traceparent: String::new() };
