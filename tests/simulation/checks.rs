@@ -19,8 +19,16 @@ use crate::{
 };
 
 pub fn at_the_end(world: &World, theme: &Theme) -> Vec<String> {
-    let checks =
-        [linked, same_history, same_directory, people_know_their_names, kept, honest_refusals, honest_receipts];
+    let checks = [
+        linked,
+        same_history,
+        same_directory,
+        same_ledger,
+        people_know_their_names,
+        kept,
+        honest_refusals,
+        honest_receipts,
+    ];
     checks.iter().flat_map(|check| check(world, theme)).collect()
 }
 
@@ -125,6 +133,42 @@ fn same_directory(world: &World, _: &Theme) -> Vec<String> {
     for registration in connected.symmetric_difference(&known) {
         let is_known = known.contains(registration);
         wrong.push(format!("People: {registration:?} is connected: {}, known: {is_known}", !is_known));
+    }
+    wrong
+}
+
+/// One owner for a claimed name, the same members and topics of rooms, and the same mail waiting: everywhere.
+fn same_ledger(world: &World, _: &Theme) -> Vec<String> {
+    let ledger = |hub: &Hub| {
+        let ledger = hub.ledger();
+        let owners = world.model.owners.iter().filter_map(|registration| ledger.owner_by_registration(*registration));
+        let owners: BTreeMap<Registration, (String, String, usize)> = owners
+            .map(|owner| {
+                let unread = ledger.mailboxes().unread(owner.registration).len();
+                (owner.registration, (owner.name.key().to_owned(), owner.passphrase_hash.clone(), unread))
+            })
+            .collect();
+        let rooms: BTreeMap<String, (Vec<(Registration, u64)>, String)> = ledger
+            .rooms()
+            .iter()
+            .map(|(name, room)| (name.to_owned(), (room.members().collect(), room.topic().to_owned())))
+            .collect();
+        (ledger.owner_count(), owners, rooms)
+    };
+    let mut wrong = Vec::new();
+    let Some(first) = hubs(world).next() else { return wrong };
+    let expected = ledger(first);
+    for hub in hubs(world) {
+        let (node, found) = (hub.node(), ledger(hub));
+        if found != expected {
+            wrong
+                .push(format!("Same everywhere: the ledger of node {node} is {found:?}, the first one's {expected:?}"));
+        }
+        for (registration, (key, ..)) in &found.1 {
+            if hub.ledger().owner(key).map(|owner| owner.registration) != Some(*registration) {
+                wrong.push(format!("Owners: on node {node} the owner of {key} is not {registration:?}"));
+            }
+        }
     }
     wrong
 }

@@ -60,6 +60,7 @@ impl World {
         person.refusals += 1;
         if person.refusals.is_multiple_of(12) {
             person.name = format!("{}-{}-{}", person.name, person.id, person.refusals / 12);
+            person.has_claimed = false;
         }
         self.ask_for_name(connection);
     }
@@ -150,7 +151,7 @@ impl World {
             out.writing = std::mem::take(&mut out.bytes);
             out.writing_marks = std::mem::take(&mut out.marks);
             let reports: Vec<Mark> =
-                marks.into_iter().map(|(_, mark)| mark).filter(|mark| mark.wants_receipt).collect();
+                marks.into_iter().map(|(_, mark)| mark).filter(|mark| mark.wants_receipt || mark.is_mail).collect();
             if !reports.is_empty() {
                 self.client_input(connection, FromClient::Written(reports));
             }
@@ -215,6 +216,11 @@ impl World {
                 if taken {
                     self.schedule(250, Event::Retry(connection));
                 }
+            }
+            Heard::PassphraseWanted => {
+                let passphrase = who.passphrase().reveal().to_owned();
+                note!(self, "person {person} is asked for the passphrase of {}", who.name);
+                self.type_line(connection, &passphrase);
             }
             Heard::Message { id, from, to, text, replayed } => {
                 let text = text.trim_end_matches('x');
@@ -323,6 +329,30 @@ impl World {
             received_unix_us: self.now_ms * 1_000,
         };
         self.client_input(connection, FromClient::Submit(vec![submission]));
+    }
+
+    fn type_line(&mut self, connection: ConnectionId, line: &str) {
+        let (to, text) = line.split_once(' ').unwrap();
+        let (to, text) = (Bytes::from(to.to_owned()), Bytes::from(text.to_owned()));
+        let received_unix_us = self.now_ms * 1_000;
+        let submission = Submission { to, text, reference: 0, sampled: None, received_unix_us };
+        self.client_input(connection, FromClient::Submit(vec![submission]));
+    }
+
+    /// Types a slash command, if the person has a name.
+    pub fn command(&mut self, person: PersonId, command: Command) {
+        let Some(connection) = self.people[person].connection else { return };
+        if self.connections.get(&connection).is_some_and(|open| open.standing == Standing::Registered) {
+            note!(self, "person {person} says {command:?}");
+            self.client_input(connection, FromClient::Command(command));
+        }
+    }
+
+    /// Makes the name theirs; from then on they say the passphrase with it.
+    pub fn claim(&mut self, person: PersonId) {
+        self.people[person].has_claimed = true;
+        let passphrase = self.people[person].passphrase();
+        self.command(person, Command::Claim(passphrase));
     }
 
     /// Leaves in good order: the node answers and closes.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use clique::{
-    chat::{Directory, Registration},
+    chat::{Addressee, Directory, Registration},
     clique::{Heights, Origin, replica::MAX_CAUSAL_WAIT_MS},
     node::hub::Hub,
     wire::{Dialect, entry::read_entry, extended::Receipt},
@@ -25,8 +25,11 @@ pub struct Entry {
     pub origin: Origin,
     pub number: u64,
     pub time: u64,
-    /// `None`: everyone.
+    /// `None`: everyone, or a room.
     pub to: Option<Registration>,
+    pub is_to_room: bool,
+    /// To the owner of a claimed name: it waits for them.
+    pub is_mail: bool,
     pub sender: Registration,
     pub accepted_ms: u64,
     /// A crash took the last copy.
@@ -102,6 +105,8 @@ pub struct Model {
     /// Everybody who had a name so far, by its key: what was sent to one may go to the next.
     pub names: BTreeMap<String, BTreeSet<Registration>>,
     pub entries: BTreeMap<(Origin, u64), usize>,
+    /// Who has claimed their name.
+    pub owners: BTreeSet<Registration>,
     known: BTreeMap<u16, Known>,
     /// What some node has waited for in vain, or skipped: it can come to people late, from another node.
     pub given_up: MessageSet,
@@ -172,6 +177,9 @@ impl Model {
     /// Whom a node knows under which name, now.
     pub fn named(&mut self, people: &Directory) {
         for person in people.present() {
+            if person.is_claimed {
+                self.owners.insert(person.registration);
+            }
             if !self.names.get(person.name.key()).is_some_and(|holders| holders.contains(&person.registration)) {
                 self.names.entry(person.name.key().to_owned()).or_default().insert(person.registration);
             }
@@ -281,6 +289,8 @@ impl Model {
             number,
             time: view.time,
             to,
+            is_to_room: matches!(said.to, Addressee::Room(_)),
+            is_mail: matches!(said.to, Addressee::Owner(..)),
             sender,
             accepted_ms: now_ms,
             is_lost: false,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use clique::{
-    chat::directory::KeyHash,
+    chat::{Passphrase, directory::KeyHash},
     clique::{Heights, Origin},
     node::hub::{ClientId, FromClient, Registering, Resume, Submission},
     wire::{
@@ -47,6 +47,8 @@ pub struct Person {
     pub refusals: u32,
     /// Not to be reconnected any more.
     pub has_left: bool,
+    /// They have claimed their name, and say the passphrase with it.
+    pub has_claimed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +81,23 @@ pub struct Connection {
 /// What a person reads.
 #[derive(Debug)]
 pub enum Heard {
-    Registered { name: Option<String>, resumed: bool, heights: Heights },
-    Refused { taken: bool },
-    Message { id: Option<(Origin, u64)>, from: String, to: String, text: String, replayed: bool },
+    Registered {
+        name: Option<String>,
+        resumed: bool,
+        heights: Heights,
+    },
+    Refused {
+        taken: bool,
+    },
+    /// By line.
+    PassphraseWanted,
+    Message {
+        id: Option<(Origin, u64)>,
+        from: String,
+        to: String,
+        text: String,
+        replayed: bool,
+    },
     Receipt(Box<Receipt>),
     Notice(String),
     Renamed(String),
@@ -103,6 +119,7 @@ impl Person {
             connection: None,
             refusals: 0,
             has_left: false,
+            has_claimed: false,
         }
     }
 
@@ -112,9 +129,15 @@ impl Person {
         (self.received, self.sent) = (None, Heights::default());
     }
 
+    /// What they claim their name with.
+    pub fn passphrase(&self) -> Passphrase {
+        Passphrase::typed(format!("the passphrase of {}", self.id).as_bytes())
+    }
+
     /// What the person says to be given the name.
     pub fn registering(&self, now_us: u64) -> FromClient {
         let name = Bytes::from(self.name.clone());
+        let passphrase = self.has_claimed.then(|| self.passphrase());
         match self.dialect {
             Dialect::Lines => FromClient::Submit(vec![Submission {
                 to: name,
@@ -123,7 +146,7 @@ impl Person {
                 sampled: None,
                 received_unix_us: now_us,
             }]),
-            Dialect::Frames => FromClient::Register(Registering { name, ..Registering::default() }),
+            Dialect::Frames => FromClient::Register(Registering { name, passphrase, ..Registering::default() }),
             Dialect::Extended => {
                 let resume = self.received.as_ref().map(|received| Resume {
                     received: received.clone(),
@@ -135,6 +158,7 @@ impl Person {
                     name,
                     key_hash: Some(self.key_hash),
                     resume,
+                    passphrase,
                     ..Registering::default()
                 })
             }
@@ -267,7 +291,11 @@ fn hear_line(line: &str) -> Heard {
         if let Some((name, _)) = name {
             return Heard::Registered { name: Some(name.to_owned()), resumed: false, heights: Heights::default() };
         }
-        let is_taken = notice.starts_with("the name ") && notice.contains(" is taken");
+        if notice.ends_with(" is claimed; type its passphrase") {
+            return Heard::PassphraseWanted;
+        }
+        let is_taken = notice.starts_with("the name ") && notice.contains(" is taken")
+            || notice.starts_with("that is not the passphrase of ");
         return if is_taken { Heard::Refused { taken: true } } else { hear_notice(notice.to_owned()) };
     }
     let (head, text) = line.split_once(": ").unwrap();
@@ -277,7 +305,9 @@ fn hear_line(line: &str) -> Heard {
 
 /// A new name is told in a sentence to those whose dialect has nothing else.
 fn hear_notice(text: String) -> Heard {
-    match text.split_once("; you are ").and_then(|(_, rest)| rest.split_once(" now and stay connected")) {
+    let new = text.split_once("; you are ").and_then(|(_, rest)| rest.split_once(" now"));
+    let ends = [" and stay connected", ", with the same passphrase"];
+    match new.filter(|(_, end)| ends.iter().any(|known| end.starts_with(known))) {
         Some((name, _)) => Heard::Renamed(name.to_owned()),
         None => Heard::Notice(text),
     }

@@ -48,6 +48,9 @@ impl Model {
             self.violation(format!("m{message} came to person {person}, for whom it is not"));
         }
         let talk = &self.talks[&connection];
+        if self.owners.contains(&registration) {
+            return self.message_to_owner(connection, registration, message);
+        }
         // Under a name there can be somebody else's mail, which is not in what the person had.
         let is_own = entry.to.is_none_or(|to| to == registration);
         let is_claimed = is_own && entry.number <= talk.claimed.get(entry.origin);
@@ -74,6 +77,20 @@ impl Model {
         talk.heard.push(message);
         talk.past.extend(&self.said[message].past);
         talk.past.insert(message);
+    }
+
+    /// An owner has many devices: what one has had can come to another, but to none of them twice.
+    fn message_to_owner(&mut self, connection: ConnectionId, registration: Registration, message: usize) {
+        let Some(talk) = self.talks.get_mut(&connection) else { return };
+        let person = talk.person;
+        if talk.heard.contains(&message) {
+            self.violations.push(format!("Once: owner {person} read m{message} twice (connection {connection})"));
+        }
+        talk.heard.push(message);
+        talk.past.extend(&self.said[message].past);
+        talk.past.insert(message);
+        let stay = self.stays.entry(registration).or_default();
+        stay.heard.insert(message);
     }
 
     fn receipt(&mut self, connection: ConnectionId, receipt: &Receipt) {
@@ -116,7 +133,9 @@ impl Model {
     pub fn is_due(&self, registration: Registration, admitted_ms: u64, message: usize) -> bool {
         let Some(entry) = &self.said[message].entry else { return false };
         match entry.to {
-            Some(to) => to == registration,
+            Some(to) => to == registration && (entry.is_mail || !self.owners.contains(&registration)),
+            // Who is in a room, and since when, is for the nodes to say; and what was said to all before a login is history.
+            None if entry.is_to_room || self.owners.contains(&registration) => false,
             None => entry.sender != registration && entry.time > registration.time && entry.accepted_ms > admitted_ms,
         }
     }

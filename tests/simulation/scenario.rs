@@ -1,6 +1,6 @@
 //! Seeded schedules: who does what when, in themes, each with its own weights.
 
-use clique::wire::Dialect;
+use clique::{chat::Command, wire::Dialect};
 
 use crate::{
     checks,
@@ -42,6 +42,8 @@ pub struct Theme {
     pub wipe: u64,
     pub damage: u64,
     pub fill: u64,
+    pub claim: u64,
+    pub room: u64,
 }
 
 impl Theme {
@@ -78,6 +80,8 @@ pub const PLAIN: Theme = Theme {
     wipe: 0,
     damage: 0,
     fill: 0,
+    claim: 0,
+    room: 0,
 };
 
 /// What a run came to.
@@ -197,6 +201,8 @@ impl World {
             theme.wipe,
             theme.damage,
             theme.fill,
+            theme.claim,
+            theme.room,
         ];
         let mut roll = self.dice.below(weights.iter().sum());
         let mut action = 0;
@@ -216,6 +222,8 @@ impl World {
             9 => self.a_disk_is_wiped(),
             10 => self.a_disk_is_damaged(),
             11 => self.a_disk_is_full(),
+            12 => self.somebody_claims(),
+            13 => self.somebody_is_in_a_room(),
             _ => self.a_clock_jumps(),
         }
     }
@@ -342,7 +350,8 @@ impl World {
     fn somebody_roams(&mut self) {
         let present = self.present();
         let Some(person) = self.dice.pick(&present) else { return };
-        let is_abandoning = self.dice.chance(40);
+        // What was written to one device of an owner counts as read, even if nobody looks at it.
+        let is_abandoning = self.dice.chance(40) && !self.people[person].has_claimed;
         if is_abandoning && self.people[person].dialect == Dialect::Extended {
             self.abandon(person);
         } else if let Some(connection) = self.people[person].connection {
@@ -350,6 +359,28 @@ impl World {
         }
         let delay_ms = if self.dice.chance(50) { 0 } else { self.dice.between(1, 1_500) };
         self.schedule(delay_ms, Event::Reconnect(person));
+    }
+
+    fn somebody_claims(&mut self) {
+        let present = self.present();
+        if let Some(person) = self.dice.pick(&present) {
+            self.claim(person);
+        }
+    }
+
+    fn somebody_is_in_a_room(&mut self) {
+        let present = self.present();
+        let Some(person) = self.dice.pick(&present) else { return };
+        let room = format!("#room{}", self.dice.below(3));
+        match self.dice.below(6) {
+            0..2 => self.command(person, Command::Join(room)),
+            2 => self.command(person, Command::Part(Some(room))),
+            3 => {
+                let number = self.dice.below(1_000);
+                self.command(person, Command::Topic(format!("{room} number {number}")));
+            }
+            _ => self.say(person, &room, 0),
+        }
     }
 
     fn a_clock_jumps(&mut self) {

@@ -124,6 +124,39 @@ fn what_became_of_a_message_is_told_though_the_link_broke_as_it_was_on_its_way()
 }
 
 #[test]
+fn mail_that_broke_off_in_the_middle_goes_on_with_the_resumed_connection() {
+    let mut story = Story::begin(1);
+    let ann = story.meet("ann", Dialect::Extended, 0);
+    let bob = story.meet("bob", Dialect::Extended, 1);
+    story.0.claim(ann);
+    story.wait(500);
+    story.0.people[ann].has_left = true;
+    story.0.say_goodbye(ann);
+    story.wait(500);
+    let mail: Vec<usize> = (0..60)
+        .map(|_| {
+            story.0.say(bob, "ann", 600);
+            story.0.model.said.len() - 1
+        })
+        .collect();
+    story.wait(500);
+    // Nothing is read of what their new device begins to get: more than fits into its output.
+    story.0.people[ann].reading = Reading::Never;
+    story.return_to(ann, 2);
+    let broken = story.0.people[ann].connection.unwrap();
+    story.0.people[ann].reading = Reading::Fast;
+    let welcome = story.0.connections[&broken].socket.len();
+    story.0.read(broken, welcome);
+    story.0.people[ann].has_left = true;
+    story.0.hang_up(broken);
+    story.wait(500);
+    story.return_to(ann, 1);
+    let missing: Vec<usize> = mail.into_iter().filter(|message| !story.has_read(ann, *message)).collect();
+    assert!(missing.is_empty(), "{missing:?}\n{}", story.0.transcript.text());
+    story.end();
+}
+
+#[test]
 fn what_waited_for_a_dead_connection_is_not_undelivered_once_its_person_goes_on_elsewhere() {
     let mut story = Story::begin(1);
     let ann = story.meet("ann", Dialect::Extended, 0);

@@ -32,6 +32,19 @@ const NAMES: Theme =
     Theme { name: "names", nodes: (2, 5), people: (4, 10), names: 4, cut: 10, join: 6, leave: 8, roam: 4, ..PLAIN };
 const ROAMING: Theme =
     Theme { name: "roaming", nodes: (2, 5), extended_percent: 80, roam: 12, cut: 4, leave: 6, ..PLAIN };
+const OWNERS: Theme = Theme {
+    name: "owners",
+    nodes: (2, 5),
+    people: (3, 7),
+    names: 8,
+    cut: 5,
+    crash: 1,
+    roam: 6,
+    leave: 8,
+    claim: 6,
+    room: 12,
+    ..PLAIN
+};
 const EVERYTHING: Theme = Theme {
     name: "everything",
     cut: 6,
@@ -177,6 +190,11 @@ fn damaged_disks() {
 #[test]
 fn retention() {
     check_all(&RETENTION);
+}
+
+#[test]
+fn owners() {
+    check_all(&OWNERS);
 }
 
 #[test]

@@ -99,6 +99,13 @@ impl Mailboxes {
         ids
     }
 
+    /// Whether a message waits for an owner.
+    #[must_use]
+    pub fn is_unread(&self, owner: Registration, id: EntryId) -> bool {
+        let unread = self.boxes.get(&owner).and_then(|mailbox| mailbox.unread.get(&(id.node, id.incarnation)));
+        unread.is_some_and(|entries| entries.contains_key(&id.number))
+    }
+
     /// How much waits for one owner, and for all of them.
     #[must_use]
     pub fn unread_count(&self, owner: Registration) -> (usize, usize) {

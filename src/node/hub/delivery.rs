@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     chat::{
-        Addressee, Message, Person, Registration,
+        Addressee, Ledger, Message, Person, Registration,
         ledger::{Room, Rooms},
         notice,
     },
@@ -70,6 +70,9 @@ pub(super) struct Past {
     is_unannounced: bool,
     /// Entries since then that had been dropped from the log before they came; still to be said.
     dropped: u64,
+    /// Of an owner who resumes: what this node had then. Their heights say nothing of mail, which they were still being
+    /// shown: of what is below them, that which is unread is shown first, or as it comes to this node.
+    mail_shown_to: Option<Heights>,
 }
 
 impl Past {
@@ -81,6 +84,11 @@ impl Past {
         heights.iter().for_each(|(origin, height)| self.gone_through.raise(origin, height));
     }
 
+    /// Whether an entry is below the heights that they resumed with.
+    pub(super) fn has_received(&self, origin: Origin, number: u64) -> bool {
+        number <= self.received.get(origin)
+    }
+
     /// The former holder of the name has come back.
     pub(super) fn end_succession(&mut self) {
         self.former = None;
@@ -90,20 +98,26 @@ impl Past {
     fn wants(
         &self,
         registration: Registration,
-        rooms: &Rooms,
+        ledger: &Ledger,
         entry: (Origin, u64, u64),
         message: &Message<'_>,
     ) -> bool {
         let (origin, number, time) = entry;
-        let is_theirs = self.is_formers(message) || is_for(registration, self.since, rooms, time, message);
-        is_theirs && !self.has_had(origin, number, message)
+        let is_theirs = self.is_formers(message) || is_for(registration, self.since, ledger.rooms(), time, message);
+        is_theirs && !self.has_had(ledger, origin, number, message)
     }
 
     fn is_formers(&self, message: &Message<'_>) -> bool {
         message.to.person().is_some_and(|to| Some(to) == self.former())
     }
 
-    fn has_had(&self, origin: Origin, number: u64, message: &Message<'_>) -> bool {
+    fn has_had(&self, ledger: &Ledger, origin: Origin, number: u64, message: &Message<'_>) -> bool {
+        if let (Some(shown), Addressee::Owner(_, owner)) = (&self.mail_shown_to, message.to)
+            && self.has_received(origin, number)
+            && number > shown.get(origin)
+        {
+            return !ledger.mailboxes().is_unread(owner, entry_id(origin, number));
+        }
         let heights = match &self.former {
             Some((_, received)) if self.is_formers(message) => received,
             _ => &self.received,
@@ -215,7 +229,7 @@ impl Hub {
     ) {
         let Some(state) = self.clients.get_mut(&client) else { return };
         let (origin, number, message) = rendered.identity();
-        if !matches!(state.cursor, Cursor::Live) || state.past.has_had(origin, number, message) {
+        if !matches!(state.cursor, Cursor::Live) || state.past.has_had(&self.ledger, origin, number, message) {
             return;
         }
         if !ports.client_has_room(client) {
@@ -243,7 +257,9 @@ impl Hub {
         let received = resume.map(|resume| Arc::new(resume.received)).unwrap_or_default();
         let (past, had) = if is_resumed {
             let dropped = self.dropped_since(&received);
-            (Past { received: received.clone(), replay_until: end, dropped, ..Past::default() }, received)
+            let mail_shown_to = person.is_claimed.then(|| self.replica.applied().clone());
+            let received_too = received.clone();
+            (Past { received: received_too, replay_until: end, dropped, mail_shown_to, ..Past::default() }, received)
         } else if person.is_claimed {
             // What waits is known by the ledger.
             (Past { since: person.attached, ..Past::default() }, received)
@@ -397,7 +413,7 @@ impl Hub {
         let Some(dialect) = self.clients.get(&to.client).map(|state| state.dialect) else { return };
         let Ok((view, _)) = read_entry(bytes) else { return };
         let (time, Some(message)) = (view.time, view.message().copied()) else { return };
-        if !to.past.wants(to.registration, self.ledger.rooms(), (origin, number, time), &message) {
+        if !to.past.wants(to.registration, &self.ledger, (origin, number, time), &message) {
             return;
         }
         // The extended dialect marks each message.
@@ -433,8 +449,8 @@ impl Hub {
                     let number = gone.first + (position - gone.position);
                     let entry = chunk.slice(number, number);
                     let wanted = read_entry(&entry).is_ok_and(|(view, _)| {
-                        let (entry, rooms) = ((gone.origin, number, view.time), self.ledger.rooms());
-                        view.message().is_some_and(|message| state.past.wants(registration, rooms, entry, message))
+                        let (entry, ledger) = ((gone.origin, number, view.time), &self.ledger);
+                        view.message().is_some_and(|message| state.past.wants(registration, ledger, entry, message))
                     });
                     state.missed += u64::from(wanted);
                 }

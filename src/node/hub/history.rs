@@ -117,9 +117,17 @@ impl Hub {
             let skipped = latest.len().saturating_sub(count);
             queue.extend(latest.into_iter().skip(skipped).map(|(_, id)| (id, Reason::History)));
         }
-        if !is_resumed && person.is_claimed {
-            let mail = self.ledger.mailboxes().unread(registration);
-            queue.extend(mail.into_iter().map(|(_, id)| (id, Reason::Mail)));
+        if person.is_claimed {
+            let mail = self.ledger.mailboxes().unread(registration).into_iter().map(|(_, id)| id);
+            let past = self.clients.get(&client).map(|state| &state.past);
+            // What is not applied yet comes live. Whoever resumes may have been in the middle of their mail: what waits
+            // below their heights is shown now, the rest with what they missed.
+            let is_due = |id: &EntryId| {
+                let origin = Origin { node: id.node, incarnation: id.incarnation };
+                let is_below = || past.is_some_and(|past| past.has_received(origin, id.number));
+                id.number <= self.replica.applied().get(origin) && (!is_resumed || is_below())
+            };
+            queue.extend(mail.filter(is_due).map(|id| (id, Reason::Mail)));
         }
         if queue.is_empty() {
             return;
