@@ -1,32 +1,53 @@
 //! A clique whose links can be cut.
 
+use std::path::Path;
+
 use super::{cliques::Clique, frames::Frames, proxy::Proxy};
 
 /// Nodes that reach each other through proxies only, one for each pair and direction.
 pub struct Split {
     pub clique: Clique,
     proxies: Vec<(usize, usize, Proxy)>,
+    /// By node: its peers, and where it keeps its log.
+    settings: Vec<Vec<(&'static str, String)>>,
 }
 
 impl Split {
+    /// Nodes that keep their logs in memory.
     pub fn of(count: usize) -> Self {
-        let mut clique = Clique::new(count);
-        let mut proxies = Vec::new();
+        Self::with(count, |_| Vec::new())
+    }
+
+    /// Nodes that keep their logs on disk, each in a directory of its own in this one.
+    pub fn in_directory(count: usize, directory: &Path) -> Self {
+        Self::with(count, |index| {
+            vec![("CLIQUE_DATA", directory.join(format!("node-{index}")).to_string_lossy().into_owned())]
+        })
+    }
+
+    fn with(count: usize, settings_of: impl Fn(usize) -> Vec<(&'static str, String)>) -> Self {
+        let clique = Clique::new(count);
+        let mut split = Self { clique, proxies: Vec::new(), settings: Vec::new() };
         for from in 0..count {
-            let to: Vec<usize> = (0..count).filter(|to| *to != from).collect();
-            proxies.extend(to.iter().map(|to| (from, *to, Proxy::to(clique.ports(*to).grpc()))));
-        }
-        for index in 0..count {
-            let mine = proxies.iter().filter(|(from, ..)| *from == index);
+            for to in (0..count).filter(|to| *to != from) {
+                split.proxies.push((from, to, Proxy::to(split.clique.ports(to).grpc())));
+            }
+            let mine = split.proxies.iter().filter(|(dialer, ..)| *dialer == from);
             let peers: Vec<String> = mine.map(|(.., proxy)| proxy.address.to_string()).collect();
-            // A single peer would count as a name for any number of nodes.
-            let peers = peers.join(",");
+            let mut settings = settings_of(from);
+            settings.push(("CLIQUE_PEERS", peers.join(",")));
             // Nobody listens there: what is learned from others leads nowhere.
-            let nowhere = "127.0.0.1:1".to_owned();
-            clique.start_with(index, &[("CLIQUE_PEERS", peers), ("CLIQUE_ADVERTISE", nowhere)]);
+            settings.push(("CLIQUE_ADVERTISE", "127.0.0.1:1".to_owned()));
+            split.settings.push(settings);
         }
-        clique.wait_whole();
-        Self { clique, proxies }
+        (0..count).for_each(|index| split.start(index));
+        split.clique.wait_whole();
+        split
+    }
+
+    /// Starts a node, or starts it again where it was.
+    pub fn start(&mut self, index: usize) {
+        self.clique.start_with(index, &self.settings[index]);
     }
 
     fn between<'a>(&'a self, some: &'a [usize], others: &'a [usize]) -> impl Iterator<Item = &'a Proxy> {

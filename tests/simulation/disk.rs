@@ -28,9 +28,15 @@ struct Kept {
     base: (u64, Hash),
     /// By the number of their first entry.
     rows: BTreeMap<u64, Row>,
+    /// The first entry that was given up because something before it, after the last boundary, was damaged.
+    given_up_from: Option<u64>,
 }
 
 impl Kept {
+    fn new() -> Self {
+        Self { base: (0, EMPTY), rows: BTreeMap::new(), given_up_from: None }
+    }
+
     fn height(&self) -> u64 {
         self.rows.values().next_back().map_or(self.base.0, |row| row.chunk.last())
     }
@@ -66,6 +72,7 @@ impl Kept {
             let rows = std::mem::take(&mut self.rows).into_values();
             let kept = rows.filter_map(|row| Some(Row { chunk: row.chunk.within(1, boundary)?, ..row }));
             self.rows = kept.map(|row| (row.chunk.first, row)).collect();
+            self.given_up_from = Some(self.given_up_from.map_or(boundary + 1, |before| before.min(boundary + 1)));
         }
     }
 
@@ -166,7 +173,7 @@ impl SimDisk {
         for write in self.queue.drain(..count) {
             match write {
                 ToStore::Entries { origin, chunk, .. } => {
-                    let kept = self.kept.entry(origin).or_insert(Kept { base: (0, EMPTY), rows: BTreeMap::new() });
+                    let kept = self.kept.entry(origin).or_insert(Kept::new());
                     if chunk.first != kept.height() + 1 {
                         let (height, first) = (kept.height(), chunk.first);
                         self.wrong.push(format!("{origin}#{first} was written after {height}"));
@@ -174,7 +181,7 @@ impl SimDisk {
                     kept.rows.insert(chunk.first, Row { chunk, is_damaged: false });
                 }
                 ToStore::Cut { origin, first, hash, .. } => {
-                    let kept = self.kept.entry(origin).or_insert(Kept { base: (0, EMPTY), rows: BTreeMap::new() });
+                    let kept = self.kept.entry(origin).or_insert(Kept::new());
                     kept.cut(first, hash);
                 }
                 ToStore::Repair { origin, chunk, .. } => {
@@ -255,6 +262,11 @@ impl SimDisk {
     /// Whether an entry is on the disk, or was and has been cut.
     pub fn had(&self, origin: Origin, number: u64) -> bool {
         self.has(origin, number) || self.kept.get(&origin).is_some_and(|kept| number <= kept.base.0)
+    }
+
+    /// Whether an entry was given up with one before it that was damaged: who had it alone has lost it.
+    pub fn gave_up(&self, origin: Origin, number: u64) -> bool {
+        self.kept.get(&origin).and_then(|kept| kept.given_up_from).is_some_and(|from| number >= from)
     }
 
     pub fn recovered(&self, max_tail_bytes: usize) -> Vec<Recovered> {

@@ -355,9 +355,10 @@ impl Model {
             if entry.is_lost || nodes.iter().any(holds) {
                 continue;
             }
-            (entry.is_lost, entry.is_unsynced) = (true, disks_count);
+            let is_given_up = nodes.iter().any(|node| node.disk.gave_up(*origin, *number));
+            (entry.is_lost, entry.is_unsynced) = (true, disks_count && !is_given_up);
             lost += 1;
-            if disks_count && said.receipts.iter().any(|receipt| receipt.id.is_some()) {
+            if entry.is_unsynced && said.receipts.iter().any(|receipt| receipt.id.is_some()) {
                 self.violations.push(format!("Kept: m{message} was acknowledged, and its last copy is gone"));
             }
         }

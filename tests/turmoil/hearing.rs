@@ -111,6 +111,8 @@ fn line_heard(line: &str) -> Heard {
         };
     }
     let (head, text) = line.split_once(": ").unwrap();
+    // `bob to * [12:03, from the split]: text`.
+    let head = head.split_once(" [").map_or(head, |(head, _)| head);
     let (from, to) = head.split_once(" to ").map_or((head, None), |(from, to)| (from, Some(to.to_owned())));
     Heard::Message { place: None, from: from.to_owned(), to, text: text.to_owned() }
 }

@@ -83,6 +83,8 @@ impl Common {
             advertise: format!("{}:{PEER_PORT}", host(index)),
             secret: Secret::new(Some("simulated".to_owned())),
             drain_ms: 2_000,
+            // The model knows what is new only.
+            history_shown: 0,
             limits: Limits { max_client_output_bytes: self.max_client_output_bytes, ..Limits::default() },
             ..NodeSettings::on_loopback(index)
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Hub, Mailbox, Now, Ports};
 use crate::{
-    chat::Person,
+    chat::{Person, Registration},
     clique::{Heights, LinkId},
     wire::peer::{Mail, PeerFrame},
 };
@@ -41,10 +41,18 @@ impl Hub {
     /// shown what is sent to this one.
     pub(super) fn is_back(&mut self, person: &Person) {
         self.mailboxes.remove(person.name.key());
+        self.goes_on(person.registration);
         if let Some(client) = self.successors.remove(&person.registration)
             && let Some(state) = self.clients.get_mut(&client)
         {
             state.past.end_succession();
+        }
+    }
+
+    /// A stay that had ended has not: nobody is told any more that its messages do not arrive.
+    pub(super) fn goes_on(&mut self, registration: Registration) {
+        if self.ended.remove(&registration) {
+            self.quit.retain(|quit| *quit != registration);
         }
     }
 

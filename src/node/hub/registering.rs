@@ -139,6 +139,7 @@ impl Hub {
 
     fn admit(&mut self, client: ClientId, person: Person, registering: Registering, ports: &mut impl Ports) {
         let registration = person.registration;
+        self.goes_on(registration);
         let Registering { mut resume, passphrase, history, .. } = registering;
         let unsettled = resume.as_mut().map(|resume| std::mem::take(&mut resume.unsettled)).unwrap_or_default();
         // What was had under another registration is not what this one had.
