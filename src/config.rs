@@ -44,7 +44,7 @@ const PREFIX: &str = "CLIQUE";
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("the settings cannot be read: {0}")]
-    Read(#[from] config::ConfigError),
+    Read(config::ConfigError),
     #[error("the file {path} cannot be read: {error}")]
     File { path: PathBuf, error: io::Error },
     #[error("the file {path} has a setting that cannot be used: {error}")]
@@ -87,6 +87,13 @@ pub enum ConfigError {
     Terminal(io::Error),
     #[error(transparent)]
     Client(#[from] crate::client::SettingsError),
+}
+
+// Not a source: the sentence has the reason in it, and whoever prints the causes too would say it twice.
+impl From<config::ConfigError> for ConfigError {
+    fn from(error: config::ConfigError) -> Self {
+        Self::Read(error)
+    }
 }
 
 /// A list as people write it: `4000,4010` in the environment, `[4000, 4010]` in a file.

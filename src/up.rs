@@ -1,6 +1,9 @@
 //! A whole clique in one process, for trying it out.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     config::UpConfig,
@@ -21,6 +24,8 @@ pub enum UpError {
 #[derive(Debug)]
 pub struct Up {
     nodes: Vec<Node>,
+    /// Where the nodes' data directories are; none without a disk.
+    data: Option<PathBuf>,
 }
 
 impl Up {
@@ -29,7 +34,9 @@ impl Up {
     /// # Errors
     /// Why the first that could not start did not.
     pub async fn start(config: UpConfig) -> Result<Self, UpError> {
-        let mut up = Self { nodes: Vec::new() };
+        let stores = config.nodes.iter().filter_map(|settings| settings.store.as_ref());
+        let data = stores.filter_map(|store| store.directory.parent()).next().map(Path::to_owned);
+        let mut up = Self { nodes: Vec::new(), data };
         for settings in config.nodes {
             let index = settings.index;
             let name = format!("clique-node-{index}");
@@ -60,13 +67,23 @@ impl Up {
                 "\nTalk from two other terminals:\n\n  \
                  cargo run --release -- client --node 0 --name alice\n  \
                  nc {} {}        (then type: bob, and: alice hello)\n\n\
-                 {} is any of the nodes; everybody hears \"* hello\". Ctrl-C stops the clique.\n",
+                 {} is any of the nodes; everybody hears \"* hello\". {}\n\
+                 Ctrl-C stops the clique.\n",
                 last.chat_address.ip(),
                 last.chat_address.port(),
                 first.chat_address,
+                self.kept(),
             );
         }
         text
+    }
+
+    /// What becomes of what is said when the clique stops.
+    fn kept(&self) -> String {
+        match &self.data {
+            Some(directory) => format!("What is said is kept in {}.", directory.display()),
+            None => "What is said is forgotten at the end.".to_owned(),
+        }
     }
 
     /// Stops all nodes in good order, at the same time.

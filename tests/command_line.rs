@@ -183,6 +183,7 @@ fn a_whole_clique_comes_up_with_a_table_and_stops_cleanly() {
         up.wait_for_output("Ctrl-C stops the clique.");
         let table = up.out();
         assert!(table.starts_with("A clique of 3 nodes is up.\n"), "{table}");
+        assert!(table.contains("What is said is forgotten at the end."), "{table}");
         for (index, ports) in ports.iter().enumerate() {
             let line = table.lines().find(|line| line.trim_start().starts_with(&format!("{index} "))).unwrap();
             assert!(line.contains(&ports.chat().to_string()) && line.contains(&format!("http://{}", ports.http())));

@@ -129,7 +129,10 @@ fn a_directory_in_use_names_who_holds_it() {
 
     assert!(clique.terminate(0).success());
     assert_eq!(verify(&directory).status.code(), Some(0));
-    assert_eq!(verify(&folder.path().join("nowhere")).status.code(), Some(2));
+    let output = verify(folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    let sentence = format!("clique: there is no log of a node in {}", folder.path().display());
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with(&sentence));
     std::fs::write(directory.join("clique.redb"), "nonsense").unwrap();
     assert_eq!(verify(&directory).status.code(), Some(1));
 }

@@ -45,7 +45,7 @@ impl Command {
         ("part", "[#ROOM]", "leave a room"),
         ("rooms", "", "all rooms, who is in them and what they are about"),
         ("topic", "#ROOM [TEXT]", "what a room is about, or shall be"),
-        ("history", "[NAME|#ROOM|*] [N]", "what was said last, 20 or N messages"),
+        ("history", "[NAME|#ROOM|*] [N]", "what was said last, there or to everyone; 20 or N messages"),
         ("help", "", "this page"),
         ("quit", "", "leave"),
     ];
@@ -62,7 +62,7 @@ impl Command {
         Ok(match lower.as_str() {
             "who" => Self::Who(first().filter(|word| word.starts_with('#'))),
             "nodes" => Self::Nodes,
-            "claim" => Self::Claim(Passphrase::typed(rest.trim_end_matches(['\r', '\n']).as_bytes())),
+            "claim" => Self::Claim(Passphrase::typed(rest.as_bytes())),
             "join" => Self::Join(first().unwrap_or_default()),
             "part" => Self::Part(first()),
             "rooms" => Self::Rooms,
@@ -131,6 +131,6 @@ mod tests {
         assert_eq!(Command::parse("history #tea 9999"), history("#tea", 500));
         assert_eq!(Command::parse("who #tea"), Ok(Command::Who(Some("#tea".to_owned()))));
         assert_eq!(Command::parse("topic #tea  green or black"), Ok(Command::Topic("#tea  green or black".to_owned())));
-        assert_eq!(Command::parse("claim  two  words"), Ok(Command::Claim(Passphrase::typed(b" two  words"))));
+        assert_eq!(Command::parse("claim  two  words"), Ok(Command::Claim(Passphrase::typed(b"two  words"))));
     }
 }

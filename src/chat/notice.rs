@@ -1,6 +1,6 @@
 //! The sentences that the service speaks to people, without the mark that each dialect puts before them.
 
-use super::{command::Command, name::NameError};
+use super::{command::Command, message::EVERYONE, name::NameError};
 
 /// Renames that the line after a cut names; the rest is counted.
 const MAX_RENAMED_SHOWN: usize = 5;
@@ -163,9 +163,14 @@ pub fn too_many_rooms(max: usize) -> String {
     format!("there are {max} rooms, which is as many as can be; join one of them: /rooms")
 }
 
+/// `with` is a name, `#room` or `*`.
 #[must_use]
 pub fn no_history(with: &str) -> String {
-    format!("nothing was said here yet: {with}")
+    match with {
+        EVERYONE => "nothing was said to everyone yet".to_owned(),
+        room if room.starts_with('#') => format!("nothing was said in {room} yet"),
+        name => format!("nothing was said between you and {name} yet"),
+    }
 }
 
 #[must_use]

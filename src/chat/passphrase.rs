@@ -41,10 +41,11 @@ pub enum PassphraseError {
 }
 
 impl Passphrase {
-    /// As typed to prove who one is; whether it is right is found out elsewhere.
+    /// As typed to prove who one is; whether it is right is found out elsewhere. White space around it does not count:
+    /// nobody sees it, and one blank too many after `/claim` would lock its owner out.
     #[must_use]
     pub fn typed(text: &[u8]) -> Self {
-        Self(String::from_utf8_lossy(text).into_owned())
+        Self(String::from_utf8_lossy(text).trim().to_owned())
     }
 
     /// Checks a passphrase that somebody has chosen for a name.
@@ -90,6 +91,12 @@ impl fmt::Debug for Passphrase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn white_space_around_a_passphrase_does_not_count() {
+        assert_eq!(Passphrase::typed(b"  four  words\t\r\n").reveal(), "four  words");
+        assert_eq!(Passphrase::typed(b" \n").check_new("bobby"), Err(PassphraseError::Missing));
+    }
 
     #[test]
     fn the_obvious_is_refused_and_nothing_is_shown() {

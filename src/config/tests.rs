@@ -68,7 +68,7 @@ fn a_file_with_a_misspelt_key_is_refused_with_the_key() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
-    let cases: [(&[(&str, &str)], &str); 12] = [
+    let cases: [(&[(&str, &str)], &str); 13] = [
         (&[("CLIQUE_SYNC", "sometimes")], "CLIQUE_SYNC is sometimes"),
         (&[("CLIQUE_SYNC", "interval:0")], "goes from 1"),
         (&[("CLIQUE_INDEX", "5")], "from 0 to 4"),
@@ -79,6 +79,7 @@ fn what_cannot_be_used_is_named() {
         (&[("CLIQUE_PORTS", "4000,4001")], "used twice"),
         (&[("CLIQUE_LISTEN", "everywhere")], "everywhere is not an address"),
         (&[("CLIQUE_LOG_MIB", "0")], "CLIQUE_LOG_MIB"),
+        (&[("CLIQUE_KEEP_DAYS", "ever")], "keep_days"),
         (&[("CLIQUE_SECRET", "a"), ("CLIQUE_SECRET_FILE", "/b")], "set one of them"),
         (&[("CLIQUE_SECRET_FILE", "/nowhere/at/all")], "/nowhere/at/all cannot be read"),
     ];

@@ -95,6 +95,11 @@ pub enum StoreError {
         directory.display()
     )]
     Unusable { directory: PathBuf, reason: String },
+    #[error(
+        "there is no log of a node in {}; name the directory of one node, such as clique-data/node-0",
+        directory.display()
+    )]
+    Nothing { directory: PathBuf },
     #[error("the database in {} is damaged: {reason}; a node that starts there sets it aside and gets everything from its peers", directory.display())]
     Damaged { directory: PathBuf, reason: String },
 }

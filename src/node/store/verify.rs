@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt::{self, Write as _},
     fs::File,
-    io,
+    io::{self, ErrorKind},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -54,7 +54,10 @@ pub struct OriginReport {
 /// If it is in use, of a newer format, or cannot be read; and if the database as a whole is damaged.
 pub fn verify(directory: &Path) -> Result<Report, StoreError> {
     let path = lock::database_path(directory);
-    let file = File::open(&path).map_err(|error| StoreError::unusable(directory, &error))?;
+    let file = File::open(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => StoreError::Nothing { directory: directory.to_owned() },
+        _ => StoreError::unusable(directory, &error),
+    })?;
     let _lock = Lock::take_existing(directory)?;
     let read = guarded(|| -> Result<_, format::Refused> {
         let overlay = Overlay::over(file).map_err(redb::StorageError::from).map_err(Trouble::from)?;
