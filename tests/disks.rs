@@ -313,8 +313,6 @@ fn a_claimed_name_its_rooms_and_its_mail_outlive_the_node() {
     let mut reader = log_in_with_lines(&place.clique, 0, "alice");
     reader.say("/history * 10");
     reader.line_with("number 000002 ");
-    reader.say("/history bob 10");
-    reader.line_with("number 000004 ");
 }
 
 /// A small file system that fills up.
