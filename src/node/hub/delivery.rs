@@ -64,6 +64,8 @@ pub(super) struct Past {
     /// A former holder of their name, on a node that went away without a goodbye: that one's messages are theirs, but
     /// for what that node is known to have had.
     former: Option<(Registration, Arc<Heights>)>,
+    /// The registration that they had before no node knew them any more: what they said then is not shown to them.
+    forgotten: Option<Registration>,
     /// Before this position they are shown what they have missed; from there on what is new.
     replay_until: u64,
     /// It is still to be said that what follows is not live.
@@ -122,7 +124,8 @@ impl Past {
             Some((_, received)) if self.is_formers(message) => received,
             _ => &self.received,
         };
-        number <= heights.get(origin) || number <= self.gone_through.get(origin)
+        let is_had = number <= heights.get(origin) || number <= self.gone_through.get(origin);
+        is_had || self.forgotten == Some(message.sender_registration)
     }
 }
 
@@ -254,6 +257,7 @@ impl Hub {
     /// Decides where in the log somebody who is being admitted begins.
     pub(super) fn place_cursor(&mut self, client: ClientId, person: &Person, resume: Option<Resume>, is_resumed: bool) {
         let end = self.replica.log().next_position();
+        let forgotten = resume.as_ref().and_then(|resume| resume.registration);
         let received = resume.map(|resume| Arc::new(resume.received)).unwrap_or_default();
         let (past, had) = if is_resumed {
             let dropped = self.dropped_since(&received);
@@ -271,11 +275,18 @@ impl Hub {
             let dropped = self.dropped_since(&had);
             let former = Some((registration, had.clone()));
             (Past { received, former, replay_until: end, is_unannounced: true, dropped, ..Past::default() }, had)
+        } else if forgotten.is_some() && self.settings.has_store {
+            // All nodes that knew them were restarted. Nobody can say whose direct messages of then are theirs; what was
+            // said to everyone since then is.
+            let dropped = self.dropped_since(&received);
+            let past = Past { received: received.clone(), forgotten, replay_until: end, dropped, ..Past::default() };
+            (past, received)
         } else {
             // Nothing is to be shown again. But this node may get some of what they have had only now.
             (Past { received: received.clone(), ..Past::default() }, received)
         };
-        let since = past.since.max(person.registration.time);
+        let began = past.forgotten.unwrap_or(person.registration).min(person.registration);
+        let since = past.since.max(began.time);
         let past = Past { since, ..past };
         if let Some(state) = self.clients.get_mut(&client) {
             if past.replay_until > 0 || past.dropped > 0 {
