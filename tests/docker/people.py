@@ -130,8 +130,11 @@ class RawPerson(Person):
             for line in self.socket.makefile(encoding="utf-8"):
                 line = line.rstrip("\r\n")
                 self.lines.append(line)
-                # 'bob: hello' or 'bob to *: hello'; the node's own lines begin with '* '.
-                found = re.match(r"([^\s:*]+)(?: to \S+)?: (.*)$", line)
+                # 'bob: hello', 'bob to *: hello', 'bob to * [12:03, from the split]: hello'; the node's own lines begin with
+                # '* ', and what was said before somebody came with its time, '[2026-11-23 12:03] '.
+                found = re.match(r"([^\s:*\[]+)(?: to \S+)?(?: \[[^\]]*\])?: (.*)$", line)
+                if re.match(r"\[\d{4}-\d\d-\d\d ", line):
+                    continue
                 if found:
                     self._hear(found[1], found[2])
                 elif not line.startswith("* "):
