@@ -3,7 +3,7 @@
 //! One redb database per directory. Entries are stored as they were encoded, in rows of consecutive entries of one origin;
 //! everything that waits when a transaction begins goes into that one transaction. Two threads of the store's own:
 //! one writes and syncs, one reads, so that a reader does not wait behind a sync. The hub waits for neither: it says
-//! [`ToStore`] through a [`StoreHandle`] and hears [`FromStore`](super::hub::FromStore) later.
+//! [`ToStore`](super::hub::ToStore) through a [`StoreHandle`] and hears [`FromStore`] later.
 //!
 //! After a crash the last transaction that was committed is there and nothing of a later one. At the start everything is read
 //! once: each row is checked against its seal and each segment against the running hash. Rows that are damaged are named
