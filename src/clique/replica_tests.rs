@@ -333,7 +333,7 @@ fn steps_with_disks() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// Whatever crashes lose and links bring late, nothing that was on a disk is gone, and all end with the same.
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     checks,
     faults::Faults,
     network::Pace,
-    node::{DiskLimits, NodeLimits, SimNode},
+    node::{DiskLimits, NodeLimits, Phase, SimNode},
     person::{Person, PersonId, Reading, Standing},
     wiring::Death,
     world::{Event, World, note},
@@ -41,6 +41,8 @@ pub struct Theme {
     pub max_kept_bytes: u64,
     pub wipe: u64,
     pub damage: u64,
+    /// Nodes that are there only later.
+    pub newcomers_percent: u64,
     pub fill: u64,
     pub claim: u64,
     pub room: u64,
@@ -79,6 +81,7 @@ pub const PLAIN: Theme = Theme {
     max_kept_bytes: 0,
     wipe: 0,
     damage: 0,
+    newcomers_percent: 0,
     fill: 0,
     claim: 0,
     room: 0,
@@ -144,7 +147,11 @@ impl World {
                 _ => vec![(index + 1) % count],
             };
             self.node(index).targets = targets.into_iter().filter(|target| *target != index).collect();
-            self.begin(index);
+            if theme.newcomers_percent > 0 && index > 0 && self.dice.chance(theme.newcomers_percent) {
+                self.comes_later(index, theme);
+            } else {
+                self.begin(index);
+            }
         }
         for from in 0..count {
             for to in (0..count).filter(|to| *to != from) {
@@ -158,6 +165,15 @@ impl World {
         for _ in 0..self.dice.between(theme.people.0, theme.people.1) {
             self.join(theme);
         }
+    }
+
+    /// A node that joins when the others have long begun.
+    fn comes_later(&mut self, node: u16, theme: &Theme) {
+        note!(self, "node {node} comes later");
+        let life = self.node(node).life;
+        self.node(node).phase = Phase::Down;
+        let delay_ms = self.dice.between(200, theme.duration_ms.0);
+        self.schedule(delay_ms, Event::Restart { node, life });
     }
 
     fn join(&mut self, theme: &Theme) {

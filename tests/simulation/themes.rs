@@ -15,6 +15,8 @@ const DEFAULT_SEEDS: u64 = 50;
 const PLAIN_TALK: Theme = Theme { name: "plain_talk", ..PLAIN };
 const CUTS: Theme = Theme { name: "cuts", nodes: (2, 7), cut: 8, ..PLAIN };
 const CRASHES: Theme = Theme { name: "crashes", nodes: (1, 5), cut: 3, crash: 3, stop: 1, ..PLAIN };
+const JOINS_AND_LEAVES: Theme =
+    Theme { name: "joins_and_leaves", nodes: (3, 7), newcomers_percent: 40, stop: 4, crash: 1, cut: 2, ..DISKS };
 const SLOW_READERS: Theme = Theme {
     name: "slow_readers",
     nodes: (1, 4),
@@ -135,6 +137,11 @@ fn plain_talk() {
 #[test]
 fn cuts() {
     check_all(&CUTS);
+}
+
+#[test]
+fn joins_and_leaves() {
+    check_all(&JOINS_AND_LEAVES);
 }
 
 #[test]

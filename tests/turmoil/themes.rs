@@ -10,7 +10,7 @@ use crate::{
 /// Violations shown of a run; all are in its transcript.
 const MAX_SHOWN: usize = 8;
 /// Seeds per theme unless told otherwise.
-const DEFAULT_SEEDS: u64 = 25;
+const DEFAULT_SEEDS: u64 = 35;
 
 const TALK: Theme = Theme { name: "talk", pause: 4, max_client_output_bytes: 2_000, ..PLAIN };
 const ROAMING: Theme = Theme { name: "roaming", extended_percent: 80, roam: 20, ..PLAIN };
