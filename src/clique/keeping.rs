@@ -1,7 +1,7 @@
 //! What a replica keeps on its disk, and for how long; what is wrong with it; and how it compares with that of others.
 
 use super::{
-    Chunk, Held, Keep, LinkId, Origin, Repaired, Replica, Stored, Stretch, Write,
+    Chain, Chunk, Held, Keep, LinkId, Origin, Repaired, Replica, Stored, Stretch, Write,
     chain::{EMPTY, boundary_before},
     replica::Unsynced,
     sources::Ask,
@@ -100,8 +100,7 @@ impl Replica {
         }
         self.retention.cut(origin, first);
         self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
-        let chain = self.log.chain(origin).filter(|chain| chain.is_known());
-        let hash = chain.and_then(|chain| chain.hash_at(first - 1)).unwrap_or(EMPTY);
+        let hash = self.known_chain(origin).and_then(|chain| chain.hash_at(first - 1)).unwrap_or(EMPTY);
         self.log.cut(origin, first);
         self.write(origin, 0, 0, |sequence| Write::Cut { sequence, origin, first, hash });
         self.note_change(origin);
@@ -121,11 +120,16 @@ impl Replica {
         self.damage.stretches()
     }
 
+    /// The running hash of an origin, if this node knows it from where its log begins.
+    fn known_chain(&self, origin: Origin) -> Option<&Chain> {
+        self.log.chain(origin).filter(|chain| chain.is_known())
+    }
+
     /// Whether the peer of a link holds the same of an origin as this node, by the running hash at the height of both.
     #[must_use]
     pub fn agrees(&self, link: LinkId, origin: Origin) -> bool {
         let height = self.log.height(origin);
-        let mine = self.log.chain(origin).filter(|chain| chain.is_known()).map(|chain| (height, chain.hash()));
+        let mine = self.known_chain(origin).map(|chain| (height, chain.hash()));
         mine.is_some() && self.sources.peer_hash(link, origin) == mine
     }
 
@@ -157,8 +161,7 @@ impl Replica {
     pub(super) fn compare(&mut self, node: u16, held: &[Held]) {
         for Held { origin, hashed_to, hash, .. } in held.iter().filter(|held| held.hashed_to > 0) {
             let key = (*origin, node);
-            let mine = self.log.chain(*origin).filter(|chain| chain.is_known());
-            let Some(mine) = mine.and_then(|chain| chain.hash_at(*hashed_to)) else { continue };
+            let Some(mine) = self.known_chain(*origin).and_then(|chain| chain.hash_at(*hashed_to)) else { continue };
             if mine == *hash {
                 self.agreed.insert(key, *hashed_to);
                 if self.diverging.get(&key).is_some_and(|stretch| stretch.first <= *hashed_to) {
