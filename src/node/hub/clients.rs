@@ -11,11 +11,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{
-    ClientId, Hub, Mark, Now, Ports, Sampled, Verdict,
-    accept::Target,
-    claims::entry_id,
-    delivery::{Cursor, Past},
-    history::Shelf,
+    ClientId, Hub, Mark, Now, Ports, Sampled, Verdict, accept::Target, claims::entry_id, delivery::Cursor,
+    history::Shelf, past::Past,
 };
 use crate::{
     chat::{Command, Name, Passphrase, Registration, directory::KeyHash},

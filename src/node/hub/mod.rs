@@ -23,6 +23,7 @@ mod links;
 mod mailboxes;
 mod outcomes;
 mod overview;
+mod past;
 mod people;
 mod ports;
 mod reading;
