@@ -13,7 +13,9 @@ use std::{
     env, fs,
     io::{self, BufRead, IsTerminal as _},
     net::IpAddr,
+    num::NonZero,
     path::PathBuf,
+    thread,
 };
 
 use config::{Config, Environment, File, FileFormat};
@@ -38,6 +40,8 @@ const GRPC_PORT_OFFSET: u16 = 1;
 const HTTP_PORT_OFFSET: u16 = 2;
 /// Distance between the chat ports of nodes that are not in the list.
 const PORT_STEP: u16 = 10;
+/// Most threads of a node.
+const MAX_THREADS: u64 = 1_024;
 const PREFIX: &str = "CLIQUE";
 
 /// Settings that make no sense, each with what to do about it.
@@ -136,6 +140,7 @@ struct Raw {
     keep_mib: u64,
     log_mib: Option<u64>,
     history_shown: usize,
+    threads: Option<u64>,
     drain_ms: u64,
     max_connections: usize,
     max_connections_per_address: usize,
@@ -192,6 +197,18 @@ pub fn node(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<No
     };
     let node = node_settings(&raw, &ports, index, Place::OneNode)?;
     Ok(NodeConfig { node, log: log(&raw, "info")?, trace: trace(environment)? })
+}
+
+/// How many threads serve a node. Where there is no processor to spare, handing messages from one to the next costs more
+/// than it gains.
+///
+/// # Errors
+/// The first thing that cannot be used, in a sentence.
+pub fn threads(args: &NodeArgs, environment: &HashMap<String, String>) -> Result<usize, ConfigError> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let given = read(args, environment)?.threads.map(|threads| range("CLIQUE_THREADS", threads, 1, MAX_THREADS));
+    let given = given.transpose()?.and_then(|threads| usize::try_from(threads).ok());
+    Ok(given.unwrap_or((processors / 2).max(1)))
 }
 
 /// The settings of `count` nodes in one process, on loopback.

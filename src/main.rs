@@ -77,7 +77,14 @@ const NO_ANSWER: u8 = 2;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Node(args) = &command {
+        match config::threads(args, &config::environment()) {
+            Ok(threads) => runtime.worker_threads(threads),
+            Err(error) => return fail(BAD_SETTINGS, &error.into()),
+        };
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &anyhow::Error::new(error).context("the runtime cannot be started")),
     };

@@ -339,10 +339,10 @@ impl Replica {
         std::mem::take(changed).into_iter().map(|origin| self.log.held_of(origin)).collect()
     }
 
-    /// Whether the link has not been told of a change.
+    /// Whether the link has not been told of a change in what is held of an origin.
     #[must_use]
-    pub fn has_changes(&self, link: LinkId) -> bool {
-        self.changed.get(&link).is_some_and(|changed| !changed.is_empty())
+    pub fn has_changed(&self, link: LinkId, origin: Origin) -> bool {
+        self.changed.get(&link).is_some_and(|changed| changed.contains(&origin))
     }
 
     pub(super) fn note_change(&mut self, origin: Origin) {

@@ -65,6 +65,9 @@ pub struct NodeArgs {
     /// Messages that people who write lines are shown first, of what was said last.
     #[arg(long, value_name = "N")]
     pub history_shown: Option<String>,
+    /// Threads that serve clients and peers; half as many as there are processors if not given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<String>,
     /// How long a stop may take, in milliseconds.
     #[arg(long, value_name = "MS")]
     pub drain_ms: Option<String>,
@@ -90,7 +93,7 @@ pub struct NodeArgs {
 
 impl NodeArgs {
     /// Keys and what the flags say of them.
-    pub(super) fn overrides(&self) -> [(&'static str, &Option<String>); 23] {
+    pub(super) fn overrides(&self) -> [(&'static str, &Option<String>); 24] {
         [
             ("log", &self.common.log),
             ("log_format", &self.common.log_format),
@@ -108,6 +111,7 @@ impl NodeArgs {
             ("keep_mib", &self.keep_mib),
             ("log_mib", &self.log_mib),
             ("history_shown", &self.history_shown),
+            ("threads", &self.threads),
             ("drain_ms", &self.drain_ms),
             ("max_connections", &self.max_connections),
             ("max_connections_per_address", &self.max_connections_per_address),

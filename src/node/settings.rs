@@ -60,7 +60,7 @@ impl Default for Limits {
             max_connections_per_address: 12_000,
             handshake_ms: 30_000,
             idle_ms: 24 * 60 * 60 * 1_000,
-            max_client_output_bytes: 256 * 1024,
+            max_client_output_bytes: 1024 * 1024,
             max_peer_output_bytes: 4 * 1024 * 1024,
         }
     }

@@ -111,42 +111,56 @@ impl<'a> EntryView<'a> {
 pub enum Whom {
     /// This person and nobody else: of no interest where they are not.
     Person(Registration),
-    /// Everybody, a room, somebody's mailbox, or whoever a state change is about.
+    /// Everybody, a room, somebody's mailbox, or whoever a state change is about; or it says so in a way of its own.
     Anybody,
 }
 
-/// Whom the first entry of `bytes` is for, and how many bytes it has.
+/// Goes through the entries of a chunk: whom each is for, and its bytes.
 ///
-/// # Errors
-/// If it is none.
-pub fn whom(bytes: &[u8]) -> Result<(Whom, usize), WireError> {
-    let mut reader = Reader(bytes);
-    let entry = reader.entry()?;
-    Ok((person_of(entry).unwrap_or_default().map_or(Whom::Anybody, Whom::Person), bytes.len() - reader.0.len()))
+/// Entries of one conversation begin alike: whoever was found out for one is known for the next.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    rest: Reader<'a>,
+    /// How the last message began, up to behind its addressee.
+    envelope: &'a [u8],
+    whom: Whom,
 }
 
-/// The person whom alone an entry is for; read no further than to there.
-fn person_of(entry: &[u8]) -> Result<Option<Registration>, Malformed> {
-    if let Some(mut message) = as_written(entry) {
-        return match (message.expect(SENDER), message.expect(SENDER_REGISTRATION), message.expect(PERSON)) {
-            (Some(_), Some(_), Some(person)) => {
-                let PersonView { registration, is_owner, .. } = read_person(person)?;
-                Ok((!is_owner).then_some(registration))
-            }
-            _ => Ok(None),
-        };
+impl<'a> Walk<'a> {
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: Reader(bytes), envelope: &[], whom: Whom::Anybody }
     }
-    let mut reader = Reader(entry);
-    while let Some((field, value)) = reader.field()? {
-        if let (3, Value::Bytes(message)) = (field, value) {
-            let to = read_message(message)?.map(|message| message.to);
-            return Ok(to.and_then(|to| if let Addressee::Person(_, to) = to { Some(to) } else { None }));
+
+    fn whom(&mut self, entry: &'a [u8]) -> Whom {
+        let Some(message) = as_written(entry) else { return Whom::Anybody };
+        if !self.envelope.is_empty() && message.0.starts_with(self.envelope) {
+            return self.whom;
         }
+        let mut reader = message;
+        let fields = (reader.expect(SENDER), reader.expect(SENDER_REGISTRATION), reader.expect(PERSON));
+        let (Some(_), Some(_), Some(person)) = fields else { return Whom::Anybody };
+        self.whom = match read_person(person) {
+            Ok(PersonView { registration, is_owner: false, .. }) => Whom::Person(registration),
+            _ => Whom::Anybody,
+        };
+        self.envelope = &message.0[..message.0.len() - reader.0.len()];
+        self.whom
     }
-    Ok(None)
 }
 
-/// The message of an entry that this program has written: behind the time, and what it depends on.
+impl<'a> Iterator for Walk<'a> {
+    type Item = (Whom, &'a [u8]);
+
+    /// The end of the chunk, or of what can be read of it.
+    fn next(&mut self) -> Option<Self::Item> {
+        let before = self.rest.0;
+        let entry = self.rest.entry().ok()?;
+        Some((self.whom(entry), &before[..before.len() - self.rest.0.len()]))
+    }
+}
+
+/// The message of an entry as this program writes it: behind the time, and what it depends on.
 fn as_written(entry: &[u8]) -> Option<Reader<'_>> {
     let [TIME, _, _, _, _, _, _, _, _, rest @ ..] = entry else { return None };
     let mut reader = Reader(rest);

@@ -26,6 +26,9 @@ pub struct PeerCodec;
 /// Bytes that the gRPC layer gathers before it hands them to HTTP/2. Frames below 64 KiB halve the throughput.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Entries of at least so many bytes are kept where they were received.
+const MIN_PINNED_BYTES: usize = BUFFER_BYTES / 2;
+
 impl Codec for PeerCodec {
     type Encode = PeerFrame;
     type Decode = PeerFrame;
@@ -147,8 +150,8 @@ fn read_entries(mut bytes: Bytes) -> Result<Entries, WireError> {
             _ => return Err(MALFORMED),
         }
     }
-    // A copy, because the log keeps it: a slice would pin the whole receive buffer.
-    let bytes = Bytes::copy_from_slice(&bytes);
+    // The log keeps it, and a slice pins the whole receive buffer: what does not fill much of it is copied.
+    let bytes = if bytes.len() < MIN_PINNED_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes };
     Ok(Entries { origin: origin.ok_or(MALFORMED)?, first, sent_unix_us, bytes })
 }
 

@@ -120,6 +120,8 @@ pub(super) struct Accepting {
     builder: Option<(u64, ChunkBuilder)>,
     receipts: Vec<Accepted>,
     interest: Interest,
+    /// As many as the last batch had.
+    expected_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -138,9 +140,10 @@ impl Accepting {
     /// What is being put together, and the number of its first entry. What is put there is of this interest.
     pub(super) fn builder<'a>(&'a mut self, replica: &mut Replica, interest: &Interest) -> &'a mut (u64, ChunkBuilder) {
         self.interest.extend(interest);
+        let expected_bytes = self.expected_bytes;
         self.builder.get_or_insert_with(|| {
             let (first, dependencies) = replica.next_entry();
-            (first, ChunkBuilder::new(dependencies))
+            (first, ChunkBuilder::with_capacity(dependencies, expected_bytes))
         })
     }
 }
@@ -327,8 +330,9 @@ impl Hub {
 
     /// Appends what was accepted, and delivers it. Its senders are told when it is on the disk.
     pub(super) fn commit(&mut self, now: Now, ports: &mut impl Ports) {
-        let Accepting { builder, receipts, interest } = std::mem::take(&mut self.accepting);
+        let Accepting { builder, receipts, interest, .. } = std::mem::take(&mut self.accepting);
         let Some((first, builder)) = builder.filter(|(_, builder)| !builder.is_empty()) else { return };
+        self.accepting.expected_bytes = builder.bytes();
         let Some(run) = self.replica.append(builder.finish(first)) else { return };
         for link in self.links.values_mut() {
             link.is_awaited |= interest.includes(link.node);

@@ -14,7 +14,7 @@ use crate::{
     clique::{Heights, Origin, time::unix_ms},
     wire::{
         Dialect,
-        entry::{Whom, read_entry, whom},
+        entry::{Walk, Whom, read_entry},
         peer::Outcome,
     },
 };
@@ -124,14 +124,11 @@ impl Hub {
         while position < until
             && let Some((piece, bytes)) = self.replica.log().piece_at(position)
         {
-            let mut rest = &bytes[..];
-            let entries = (piece.first..piece.first + piece.count).zip(piece.position..until);
-            for (number, position) in entries {
-                let Ok((whom, length)) = whom(rest) else { break };
-                if look((piece.origin, number, position), whom, &rest[..length]).is_break() {
+            let places = (piece.first..piece.first + piece.count).zip(piece.position..until);
+            for ((number, position), (whom, entry)) in places.zip(Walk::new(&bytes)) {
+                if look((piece.origin, number, position), whom, entry).is_break() {
                     return;
                 }
-                rest = &rest[length..];
             }
             position = piece.position + piece.count;
         }

@@ -166,9 +166,9 @@ impl Hub {
 
     fn heartbeat(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
         let timing = self.settings.timing;
-        let has_changes = self.replica.has_changes(link);
         let Some(state) = self.links.get_mut(&link) else { return };
-        if has_changes && state.acknowledge_since_ms.is_none() {
+        // Only where entries come from is their arrival waited for; the others hear of it with the next heartbeat.
+        if self.replica.has_changed(link, state.origin) && state.acknowledge_since_ms.is_none() {
             state.acknowledge_since_ms = Some(now.monotonic_ms);
         }
         let is_due = now.monotonic_ms >= state.heartbeat_sent_ms + timing.heartbeat_ms;

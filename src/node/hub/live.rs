@@ -18,7 +18,7 @@ use crate::{
     clique::{Heights, Origin, Run},
     wire::{
         Dialect,
-        entry::{Body, Whom, read_entry, whom},
+        entry::{Body, EntryView, Walk, Whom, read_entry},
         peer::Outcome,
     },
 };
@@ -106,41 +106,37 @@ impl Hub {
     /// Hands entries to those of their addressees who are connected here.
     pub(super) fn deliver(&mut self, run: &Run, now: Now, ports: &mut impl Ports) {
         let origin = run.applied.origin;
-        let mut bytes = &run.chunk.bytes[..];
-        let (mut position, mut number) = (run.applied.position, run.applied.first);
-        let mut streak: Option<Streak<'_>> = None;
-        let mut nobody_here = None;
-        while !bytes.is_empty() {
-            // Entries are checked when they come in, so this cannot fail; if it did, the rest could not be read either.
-            let Ok((whom, length)) = whom(bytes) else { break };
+        let (mut streak, mut nobody_here): (Option<Streak<'_>>, _) = (None, None);
+        for (index, (whom, bytes)) in (0..).zip(Walk::new(&run.chunk.bytes)) {
             match whom {
-                Whom::Person(to) if nobody_here == Some(to) => {}
-                Whom::Person(to) if !self.concerns(to) => nobody_here = Some(to),
-                Whom::Person(_) | Whom::Anybody => {
-                    let Ok((view, _)) = read_entry(bytes) else { break };
-                    match view.body {
-                        Body::Message(message) => {
-                            self.ledger.take_message(entry_id(origin, number), view.time, &message);
-                            let is_late = self.splits.is_late(origin, number);
-                            let said = Said { origin, number, time: view.time, message, is_late };
-                            if let Some(streak) = streak.as_mut().filter(|streak| streak.takes(&said)) {
-                                streak.push(position, said);
-                            } else if let Some(streak) = streak.replace(Streak::new(position, said)) {
-                                self.to_readers(&streak, now, ports);
-                            }
-                        }
-                        Body::Change(change) => {
-                            if let Some(streak) = streak.take() {
-                                self.to_readers(&streak, now, ports);
-                            }
-                            self.apply_change((origin, number), view.time, &change, ports);
-                        }
-                        Body::Unknown => {}
+                Whom::Person(to) if nobody_here == Some(to) => continue,
+                Whom::Person(to) if !self.concerns(to) => {
+                    nobody_here = Some(to);
+                    continue;
+                }
+                Whom::Person(_) | Whom::Anybody => {}
+            }
+            let (position, number) = (run.applied.position + index, run.applied.first + index);
+            // Entries are checked when they come in.
+            let Ok((EntryView { time, body }, _)) = read_entry(bytes) else { continue };
+            match body {
+                Body::Message(message) => {
+                    self.ledger.take_message(entry_id(origin, number), time, &message);
+                    let said = Said { origin, number, time, message, is_late: self.splits.is_late(origin, number) };
+                    if let Some(streak) = streak.as_mut().filter(|streak| streak.takes(&said)) {
+                        streak.push(position, said);
+                    } else if let Some(streak) = streak.replace(Streak::new(position, said)) {
+                        self.to_readers(&streak, now, ports);
                     }
                 }
+                Body::Change(change) => {
+                    if let Some(streak) = streak.take() {
+                        self.to_readers(&streak, now, ports);
+                    }
+                    self.apply_change((origin, number), time, &change, ports);
+                }
+                Body::Unknown => {}
             }
-            bytes = &bytes[length..];
-            (position, number) = (position + 1, number + 1);
         }
         if let Some(streak) = streak {
             self.to_readers(&streak, now, ports);

@@ -27,11 +27,15 @@ pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 impl<'a> Reader<'a> {
     #[inline(always)]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        // Nearly all are one byte.
+        // Nearly all are one byte or two.
         match self.0 {
             [byte, rest @ ..] if *byte < 0x80 => {
                 self.0 = rest;
                 Ok((*byte).into())
+            }
+            [low, high, rest @ ..] if *high < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
             }
             _ => self.long_varint(),
         }
@@ -93,7 +97,7 @@ impl<'a> Reader<'a> {
             }
             [first, rest @ ..] if *first == tag => {
                 let mut reader = Self(rest);
-                let length = reader.long_varint().ok()?;
+                let length = reader.varint().ok()?;
                 let taken = reader.take(length).ok()?;
                 self.0 = reader.0;
                 Some(taken)

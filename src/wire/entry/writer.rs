@@ -112,7 +112,13 @@ impl ChunkBuilder {
     /// `dependencies` go into the first entry: the batch is accepted at one moment.
     #[must_use]
     pub fn new(dependencies: Dependencies) -> Self {
-        Self { dependencies, ..Self::default() }
+        Self::with_capacity(dependencies, 0)
+    }
+
+    /// One with room for so many bytes from the start.
+    #[must_use]
+    pub fn with_capacity(dependencies: Dependencies, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::new(), dependencies }
     }
 
     #[must_use]
@@ -173,10 +179,7 @@ impl ChunkBuilder {
         }
         let entry_bytes = 9 + dependencies.len() + field_bytes(body_bytes);
         let out = &mut self.bytes;
-        if out.capacity() - out.len() < field_bytes(entry_bytes) {
-            // Where one message comes alone it stays small; where many come it soon has room for all.
-            out.reserve(field_bytes(entry_bytes) + 3 * out.len());
-        }
+        out.reserve(field_bytes(entry_bytes));
         out.push(ENTRY_TAG);
         put_varint(out, entry_bytes as u64);
         let mut head = [tag(1, FIXED64), 0, 0, 0, 0, 0, 0, 0, 0];
