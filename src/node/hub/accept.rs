@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ClientId, Hub, Now, Ports, Submission, TraceStep, clients::count, receipts::Pending};
+use super::{
+    ClientId, Hub, Now, Ports, Submission, TraceStep,
+    clients::count,
+    fate::{About, Listener, Run},
+    runs::Alike,
+};
 use crate::{
     chat::{
         Addressee, Command, Message, Registration, SERVICE_NAME,
@@ -18,8 +23,7 @@ use crate::{
     wire::{
         Dialect,
         entry::ChunkBuilder,
-        extended::{self, FromNode, MessageId, State},
-        traceparent::TraceId,
+        extended::{self, FromNode, State},
     },
 };
 
@@ -50,20 +54,9 @@ pub(super) enum Target {
 #[derive(Debug, Default)]
 pub(super) struct Accepting {
     builder: Option<(u64, ChunkBuilder)>,
-    receipts: Vec<Accepted>,
+    /// Of those, what senders are told of.
+    awaited: Vec<Run>,
     bytes: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Accepted {
-    client: ClientId,
-    sender: Registration,
-    pub(super) number: u64,
-    reference: u64,
-    is_direct: bool,
-    /// Why it cannot be delivered yet.
-    kept: Option<String>,
-    trace_id: Option<[u8; 16]>,
 }
 
 impl Accepting {
@@ -205,15 +198,18 @@ impl Hub {
             });
         }
         if wants_receipt {
-            self.accepting.receipts.push(Accepted {
-                client,
+            let about = About {
+                listener: Listener::Here(client),
                 sender: sender_registration,
-                number,
-                reference: submission.reference,
                 is_direct: to.person().is_some(),
-                kept,
+                kept: kept.map(Into::into),
                 trace_id: submission.sampled.map(|sampled| sampled.trace.trace_id),
-            });
+            };
+            let run = Run::new(number, submission.reference, about, self.members.known_count());
+            let awaited = &mut self.accepting.awaited;
+            if !awaited.last_mut().is_some_and(|last| last.take_next(&run)) {
+                awaited.push(run);
+            }
         } else if let Some(text) = kept {
             self.tell(client, &text, ports);
         }
@@ -224,43 +220,12 @@ impl Hub {
 
     /// Appends what was accepted, and delivers it. Its senders are told when it is on the disk.
     pub(super) fn commit(&mut self, now: Now, ports: &mut impl Ports) {
-        let Accepting { builder, receipts, .. } = std::mem::take(&mut self.accepting);
+        let Accepting { builder, awaited, .. } = std::mem::take(&mut self.accepting);
         let Some((first, builder)) = builder.filter(|(_, builder)| !builder.is_empty()) else { return };
         let Some(run) = self.replica.append(builder.finish(first)) else { return };
-        self.unacknowledged.extend(receipts);
-        self.acknowledge(now, ports);
+        self.receipts.accepted(awaited);
+        self.acknowledge(now);
         self.deliver(&run, now, ports);
-    }
-
-    /// Tells the senders of what is on the disk that it is, and where else.
-    pub(super) fn acknowledge(&mut self, now: Now, ports: &mut impl Ports) {
-        let synced = self.replica.log().synced(self.settings.origin);
-        let mut numbers = None;
-        while let Some(accepted) = self.unacknowledged.pop_front_if(|accepted| accepted.number <= synced) {
-            self.send_accepted(&accepted, now, ports);
-            let first = numbers.map_or(accepted.number, |(first, _)| first);
-            numbers = Some((first, accepted.number));
-        }
-        // Peers can have confirmed it before the disk here did.
-        if let Some((first, last)) = numbers.filter(|_| self.settings.has_store) {
-            self.tell_holding(first..=last, ports);
-        }
-    }
-
-    fn send_accepted(&mut self, accepted: &Accepted, now: Now, ports: &mut impl Ports) {
-        let receipt = extended::Receipt {
-            reference: accepted.reference,
-            state: if accepted.kept.is_some() { State::Kept } else { State::Accepted }.into(),
-            id: Some(MessageId { origin: Some(self.settings.origin.into()), number: accepted.number }),
-            nodes_holding: 1,
-            nodes_known: count(self.members.known_count()),
-            reason: accepted.kept.clone().unwrap_or_default(),
-            trace_id: accepted.trace_id.map(|id| TraceId(id).to_string()).unwrap_or_default(),
-            ..extended::Receipt::default()
-        };
-        Self::send_receipt(accepted.client, receipt.clone(), ports);
-        let pending = Pending::new(accepted.client, accepted.sender, accepted.is_direct, receipt, now);
-        self.receipts.insert(accepted.number, pending);
     }
 
     fn refuse(&self, client: ClientId, reference: u64, refusal: &Refusal, ports: &mut impl Ports) {

@@ -16,6 +16,7 @@ mod alarms;
 mod claims;
 mod clients;
 mod delivery;
+mod fate;
 mod feeding;
 mod following;
 mod history;
@@ -24,6 +25,7 @@ mod mailboxes;
 mod outcomes;
 mod overview;
 mod past;
+mod pending;
 mod people;
 mod ports;
 mod reading;
@@ -33,6 +35,7 @@ mod repair;
 mod reports;
 mod retention;
 mod rooms;
+mod runs;
 mod splits;
 mod storage;
 mod storing;
@@ -47,15 +50,15 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use self::{
-    accept::{Accepted, Accepting},
+    accept::Accepting,
     clients::Client,
     delivery::Cursor,
     following::Following,
     links::Link,
     outcomes::{Outcomes, Owed},
     overview::Reported,
+    pending::Receipts,
     reading::Reads,
-    receipts::Receipts,
     splits::Splits,
 };
 pub use self::{
@@ -206,8 +209,6 @@ pub struct Hub {
     /// What became of entries of this node, not yet told.
     outcomes_here: Outcomes,
     accepting: Accepting,
-    /// Taken, appended, and not yet on the disk: their senders are told once they are.
-    unacknowledged: VecDeque<Accepted>,
     receipts: Receipts,
     following: Following,
     /// Changes among the people since extended clients were last told.
@@ -257,7 +258,6 @@ impl Hub {
             outcomes_taken: BTreeMap::new(),
             outcomes_here: Outcomes::default(),
             accepting: Accepting::default(),
-            unacknowledged: VecDeque::new(),
             receipts: Receipts::default(),
             following: Following::new(),
             people_news: Vec::new(),
@@ -333,9 +333,10 @@ impl Hub {
         self.reread(now);
         self.replay(now, ports);
         self.evict(ports);
-        self.acknowledge(now, ports);
-        self.tell_outcomes(ports);
-        self.tell_steps(now, ports);
+        self.acknowledge(now);
+        self.note_outcomes(ports);
+        self.note_steps(now);
+        self.tell_receipts(ports);
         self.tell_people_news(ports);
         self.announce_lost(now, ports);
         self.tell_nodes_news(ports);
