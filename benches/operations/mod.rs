@@ -178,11 +178,14 @@ impl Ports for Outputs {
 
     fn check_passphrase(&mut self, _: ClientId, _: &str, _: Passphrase, _: &str) {}
 
-    fn to_client(&mut self, _: ClientId, bytes: &[u8], _: Option<Mark>) {
+    fn to_client(&mut self, _: ClientId, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>) {
         self.bytes += bytes.len();
+        for mark in marks {
+            black_box(mark);
+        }
     }
-    fn client_has_room(&mut self, _: ClientId) -> bool {
-        true
+    fn client_room_bytes(&mut self, _: ClientId) -> usize {
+        usize::MAX
     }
     fn close_client(&mut self, _: ClientId) {}
     fn to_link(&mut self, _: LinkId, frame: PeerFrame) {

@@ -262,6 +262,20 @@ impl Log {
         Self::chunk_at(self.origins.get(&origin)?, number)
     }
 
+    /// Bytes of an origin's entries in memory from one on, or at least `enough` if they are more.
+    #[must_use]
+    pub fn bytes_from(&self, origin: Origin, number: u64, enough: usize) -> usize {
+        let Some(log) = self.origins.get(&origin) else { return 0 };
+        let mut bytes = 0;
+        for chunk in log.chunks.iter().rev().take_while(|chunk| chunk.last() >= number) {
+            bytes += chunk.bytes.len();
+            if bytes >= enough {
+                break;
+            }
+        }
+        bytes
+    }
+
     /// The bytes of one entry, if it is held.
     #[must_use]
     pub fn entry(&self, origin: Origin, number: u64) -> Option<Bytes> {
@@ -281,6 +295,18 @@ impl Log {
             count: run.count - skip,
             position: run.position + skip,
         })
+    }
+
+    /// The entries that were applied from a position on, as far as one chunk holds them: where they are, and their bytes;
+    /// none of what was dropped. `None` at the end.
+    #[must_use]
+    pub fn piece_at(&self, position: u64) -> Option<(Applied, Bytes)> {
+        let run = self.applied_at(position)?;
+        let Some(chunk) = self.chunk(run.origin, run.first) else {
+            return Some((Applied { count: 1, ..run }, Bytes::new()));
+        };
+        let last = chunk.last().min(run.first + run.count - 1);
+        Some((Applied { count: last + 1 - run.first, ..run }, chunk.slice(run.first, last)))
     }
 
     /// The first position that is still in memory.

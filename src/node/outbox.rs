@@ -19,15 +19,43 @@ pub struct Batch {
     pub marks: Vec<(usize, Mark)>,
 }
 
+impl Batch {
+    /// Appends bytes, with marks that stand in them.
+    pub fn push(&mut self, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.marks.extend(marks.into_iter().map(|(end, mark)| (start + end, mark)));
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.marks.extend(other.marks.drain(..).map(|(end, mark)| (start + end, mark)));
+        other.bytes.clear();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
 #[derive(Debug, Default)]
 struct ClientState {
     next: Batch,
+    /// Emptied, for use again; only while there is much to write, so that an idle client costs none.
+    spare: Option<Batch>,
     /// Bytes that the task has taken and not yet written.
     writing_bytes: usize,
     is_closing: bool,
     /// Something did not fit; what comes after it must not be written either.
     is_overflown: bool,
     tell_when_drained: bool,
+}
+
+impl ClientState {
+    fn waiting_bytes(&self) -> usize {
+        self.next.bytes.len() + self.writing_bytes
+    }
 }
 
 /// The output of one client connection.
@@ -48,19 +76,26 @@ impl ClientOutbox {
         Self { state: Mutex::default(), wake: Notify::new(), max_bytes }
     }
 
-    /// Appends; `wake` is called once per turn.
-    pub fn push(&self, bytes: &[u8], mark: Option<Mark>) {
-        let mut state = self.state.lock();
-        state.is_overflown |= state.next.bytes.len() > self.max_bytes.saturating_mul(MAX_OVERFLOW);
-        if state.is_overflown {
-            state.is_closing = true;
-            return;
+    /// An empty batch to fill.
+    pub fn begin(&self) -> Batch {
+        self.state.lock().spare.take().unwrap_or_default()
+    }
+
+    /// Appends what is in the batch, and wakes the task.
+    pub fn push(&self, batch: &mut Batch) {
+        {
+            let mut state = self.state.lock();
+            state.is_overflown |= state.next.bytes.len() > self.max_bytes.saturating_mul(MAX_OVERFLOW);
+            if state.is_overflown {
+                state.is_closing = true;
+                *batch = Batch::default();
+            } else if state.next.is_empty() && state.next.marks.is_empty() {
+                state.next = mem::take(batch);
+            } else {
+                state.next.append(batch);
+            }
         }
-        state.next.bytes.extend_from_slice(bytes);
-        if let Some(mark) = mark {
-            let end = state.next.bytes.len();
-            state.next.marks.push((end, mark));
-        }
+        self.wake.notify_one();
     }
 
     /// Closes the connection after what is there now.
@@ -68,25 +103,20 @@ impl ClientOutbox {
         self.state.lock().is_closing = true;
     }
 
-    pub fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    /// Whether entries may be appended; if not, `written` will say when.
+    /// How many bytes of entries may be appended, where so many are to be already; if none, `written` will say when.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn room_bytes(&self, staged_bytes: usize) -> usize {
         let mut state = self.state.lock();
-        let has_room = state.next.bytes.len() + state.writing_bytes < self.max_bytes;
+        let room = self.max_bytes.saturating_sub(state.waiting_bytes() + staged_bytes);
         // Under one lock: were it asked for later, the last write could have come between.
-        state.tell_when_drained |= !has_room;
-        has_room
+        state.tell_when_drained |= room == 0;
+        room
     }
 
     /// Whether the client is so far behind that nothing more is read from it.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.next.bytes.len() + state.writing_bytes >= self.max_bytes
+        self.state.lock().waiting_bytes() >= self.max_bytes
     }
 
     /// Whether the connection is to end once everything is written.
@@ -103,7 +133,7 @@ impl ClientOutbox {
     /// Takes everything; `None` if there is nothing. `written` must follow.
     pub fn take(&self) -> Option<Batch> {
         let mut state = self.state.lock();
-        if state.next.bytes.is_empty() {
+        if state.next.is_empty() {
             return None;
         }
         state.writing_bytes = state.next.bytes.len();
@@ -111,9 +141,14 @@ impl ClientOutbox {
     }
 
     /// What was taken is written. True if the router waits to hear that there is room.
-    pub fn written(&self) -> bool {
+    pub fn written(&self, mut batch: Batch) -> bool {
         let mut state = self.state.lock();
         state.writing_bytes = 0;
+        state.spare = (!state.next.is_empty()).then(|| {
+            batch.bytes.clear();
+            batch.marks.clear();
+            batch
+        });
         state.next.bytes.len() < self.max_bytes / 2 && mem::take(&mut state.tell_when_drained)
     }
 

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     hub::{ClientId, FromClient, FromLink, FromStore, Hub, Mark, Now, Overview, Ports, ToStore, TraceStep},
     metrics::{Metrics, Status},
-    outbox::{ClientOutbox, LinkOutbox},
+    outbox::{Batch, ClientOutbox, LinkOutbox},
     spans::NodeSpans,
     store::StoreHandle,
     vault::Vault,
@@ -260,12 +260,18 @@ impl<W: World> Router<W> {
         let outputs = &mut self.outputs;
         match input {
             Input::OpenClient(client, dialect, address, outbox) => {
-                outputs.clients.insert(client, Output::new(outbox));
+                outputs.clients.insert(client, ClientOutput::new(outbox));
                 outputs.addresses.insert(client, address);
                 self.hub.from_client(client, FromClient::Opened { dialect }, now, outputs);
             }
-            Input::Client(client, input) => {
+            Input::Client(client, mut input) => {
                 let is_closed = matches!(input, FromClient::Closed { .. });
+                if let (FromClient::Closed { unwritten }, Some(output)) = (&mut input, outputs.clients.get_mut(&client))
+                {
+                    // Meanwhile more can have come for it.
+                    output.flush();
+                    unwritten.extend(output.outbox.unwritten());
+                }
                 outputs.metrics.count_input(&input);
                 self.hub.from_client(client, input, now, outputs);
                 if is_closed {
@@ -274,7 +280,7 @@ impl<W: World> Router<W> {
                 }
             }
             Input::OpenLink(link, outbox, Opening { dialed_by_us, hello }) => {
-                outputs.links.insert(link, Output::new(outbox));
+                outputs.links.insert(link, LinkOutput { outbox, is_touched: false });
                 self.hub.from_link(link, FromLink::Opened { dialed_by_us, hello }, now, outputs);
             }
             Input::Link(link, input) => {
@@ -315,13 +321,13 @@ fn status(hub: &Hub) -> Status {
 
 /// The hub's outputs, in the real world.
 struct Outputs {
-    clients: FxHashMap<ClientId, Output<ClientOutbox>>,
+    clients: FxHashMap<ClientId, ClientOutput>,
     /// Where clients come from: guesses at passphrases are limited for each address.
     addresses: FxHashMap<ClientId, IpAddr>,
     vault: Vault,
     /// Where the vault's answers go. They do not keep the router running.
     answers: mpsc::WeakSender<Input>,
-    links: FxHashMap<LinkId, Output<LinkOutbox>>,
+    links: FxHashMap<LinkId, LinkOutput>,
     /// To be woken at the end of the turn.
     touched_clients: Vec<ClientId>,
     touched_links: Vec<LinkId>,
@@ -332,24 +338,42 @@ struct Outputs {
     dial: mpsc::UnboundedSender<Member>,
 }
 
-/// One output, and whether it is to be woken at the end of the turn.
-struct Output<T> {
-    outbox: Arc<T>,
+/// The output of one client. What a turn has for it is gathered here, and handed over at the end of the turn.
+struct ClientOutput {
+    outbox: Arc<ClientOutbox>,
+    staged: Batch,
+    is_closing: bool,
     is_touched: bool,
 }
 
-impl<T> Output<T> {
-    fn new(outbox: Arc<T>) -> Self {
-        Self { outbox, is_touched: false }
+impl ClientOutput {
+    fn new(outbox: Arc<ClientOutbox>) -> Self {
+        Self { outbox, staged: Batch::default(), is_closing: false, is_touched: false }
     }
 
-    /// Gives the output, and notes that it is to be woken.
-    fn touch(&mut self, id: u64, touched: &mut Vec<u64>) -> &T {
+    /// Notes that it is to be flushed.
+    fn touch(&mut self, id: ClientId, touched: &mut Vec<ClientId>) -> &mut Self {
         if !std::mem::replace(&mut self.is_touched, true) {
+            self.staged = self.outbox.begin();
             touched.push(id);
         }
-        &self.outbox
+        self
     }
+
+    fn flush(&mut self) {
+        self.is_touched = false;
+        self.outbox.push(&mut self.staged);
+        self.staged = Batch::default();
+        if self.is_closing {
+            self.outbox.close();
+        }
+    }
+}
+
+/// The output of one link, and whether it is to be woken at the end of the turn.
+struct LinkOutput {
+    outbox: Arc<LinkOutbox>,
+    is_touched: bool,
 }
 
 impl Outputs {
@@ -368,8 +392,7 @@ impl Outputs {
     fn flush(&mut self) {
         for client in self.touched_clients.drain(..) {
             if let Some(output) = self.clients.get_mut(&client) {
-                output.is_touched = false;
-                output.outbox.wake();
+                output.flush();
             }
         }
         for link in self.touched_links.drain(..) {
@@ -380,31 +403,34 @@ impl Outputs {
         }
     }
 
-    fn client(&mut self, client: ClientId) -> Option<&ClientOutbox> {
+    fn client(&mut self, client: ClientId) -> Option<&mut ClientOutput> {
         let touched = &mut self.touched_clients;
         self.clients.get_mut(&client).map(|output| output.touch(client, touched))
     }
 
     fn link(&mut self, link: LinkId) -> Option<&LinkOutbox> {
-        let touched = &mut self.touched_links;
-        self.links.get_mut(&link).map(|output| output.touch(link, touched))
+        let output = self.links.get_mut(&link)?;
+        if !std::mem::replace(&mut output.is_touched, true) {
+            self.touched_links.push(link);
+        }
+        Some(&output.outbox)
     }
 }
 
 impl Ports for Outputs {
-    fn to_client(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>) {
-        if let Some(outbox) = self.client(client) {
-            outbox.push(bytes, mark);
+    fn to_client(&mut self, client: ClientId, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>) {
+        if let Some(output) = self.client(client) {
+            output.staged.push(bytes, marks);
         }
     }
 
-    fn client_has_room(&mut self, client: ClientId) -> bool {
-        self.clients.get(&client).is_some_and(|output| output.outbox.has_room())
+    fn client_room_bytes(&mut self, client: ClientId) -> usize {
+        self.clients.get(&client).map_or(0, |output| output.outbox.room_bytes(output.staged.bytes.len()))
     }
 
     fn close_client(&mut self, client: ClientId) {
-        if let Some(outbox) = self.client(client) {
-            outbox.close();
+        if let Some(output) = self.client(client) {
+            output.is_closing = true;
         }
     }
 

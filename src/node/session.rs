@@ -246,21 +246,21 @@ impl<W: World> Session<W> {
         if writing.is_busy() {
             return;
         }
-        let Writing { batch, .. } = std::mem::take(writing);
+        let Writing { mut batch, .. } = std::mem::take(writing);
         self.context.metrics.count_written(batch.bytes.len(), batch.marks.len());
-        let is_drained = self.outbox.written();
+        let mut reports = Vec::new();
         if !batch.marks.is_empty() {
             let written_unix_us = self.context.world.unix_us();
-            let mut reports = Vec::new();
-            for (_, mark) in batch.marks {
+            for (_, mark) in batch.marks.drain(..) {
                 self.context.spans.delivered(&mark, self.parser.name(), written_unix_us);
                 if mark.wants_receipt || mark.is_mail {
                     reports.push(mark);
                 }
             }
-            if !reports.is_empty() {
-                self.context.router.client(self.id, FromClient::Written(reports)).await;
-            }
+        }
+        let is_drained = self.outbox.written(batch);
+        if !reports.is_empty() {
+            self.context.router.client(self.id, FromClient::Written(reports)).await;
         }
         if is_drained {
             self.context.router.client(self.id, FromClient::Drained).await;
@@ -276,7 +276,7 @@ impl<W: World> Session<W> {
             self.context.router.status().await;
             loop {
                 if !writing.is_busy() {
-                    self.outbox.written();
+                    self.outbox.written(std::mem::take(&mut writing.batch));
                     writing.begin(&self.outbox);
                 }
                 if !writing.is_busy() {

@@ -4,14 +4,13 @@
 //! `Entries`, so that stored bytes go on the wire as they are. A test holds this file against the generated types.
 
 mod reader;
+mod writer;
 
 use bytes::Bytes;
 
-use self::reader::{Reader, Value};
-use super::{
-    WireError,
-    proto::{change_body, read_change},
-};
+use self::reader::{Malformed, Reader, Value};
+pub use self::writer::{ChunkBuilder, Envelope, Letter, put_varint, varint_bytes};
+use super::{WireError, proto::read_change};
 use crate::{
     chat::{Addressee, Message, Registration, StateChange, Trace},
     clique::{Chunk, Dependencies, Origin},
@@ -30,204 +29,53 @@ const fn tag(field: u8, wire_type: u64) -> u8 {
 /// Tag of an entry inside `Entries`.
 pub const ENTRY_TAG: u8 = tag(4, LENGTH);
 
-const MALFORMED: WireError = WireError::Malformed("log entry");
+/// Tags that are read where they are expected.
+const TIME: u8 = tag(1, FIXED64);
+const DEPENDENCY: u8 = tag(2, LENGTH);
+const MESSAGE: u8 = tag(3, LENGTH);
+const SENDER: u8 = tag(1, LENGTH);
+const SENDER_REGISTRATION: u8 = tag(2, LENGTH);
+const PERSON: u8 = tag(3, LENGTH);
+const NAME: u8 = tag(1, LENGTH);
+const REGISTRATION: u8 = tag(2, LENGTH);
+const NODE: u8 = tag(2, VARINT);
 
-/// Bytes of a varint.
-#[must_use]
-pub fn varint_bytes(value: u64) -> usize {
-    (70 - (value | 1).leading_zeros() as usize) / 7
-}
-
-/// Appends a varint.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
-}
-
-fn put_field(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    out.push(tag(field, LENGTH));
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn field_bytes(length: usize) -> usize {
-    1 + varint_bytes(length as u64) + length
-}
-
-fn registration_bytes(registration: Registration) -> usize {
-    9 + 1 + varint_bytes(registration.node.into())
-}
-
-fn put_registration(out: &mut Vec<u8>, field: u8, registration: Registration) {
-    out.push(tag(field, LENGTH));
-    put_varint(out, registration_bytes(registration) as u64);
-    out.push(tag(1, FIXED64));
-    out.extend_from_slice(&registration.time.to_le_bytes());
-    out.push(tag(2, VARINT));
-    put_varint(out, registration.node.into());
-}
-
-fn person_bytes(name: &str, registration: Registration, is_owner: bool) -> usize {
-    field_bytes(name.len()) + field_bytes(registration_bytes(registration)) + 2 * usize::from(is_owner)
-}
-
-fn put_person(out: &mut Vec<u8>, name: &str, registration: Registration, is_owner: bool) {
-    out.push(tag(3, LENGTH));
-    put_varint(out, person_bytes(name, registration, is_owner) as u64);
-    put_field(out, 1, name.as_bytes());
-    put_registration(out, 2, registration);
-    if is_owner {
-        out.extend_from_slice(&[tag(3, VARINT), 1]);
-    }
-}
-
-fn message_bytes(message: &Message<'_>) -> usize {
-    let to = match message.to {
-        Addressee::Person(name, registration) => field_bytes(person_bytes(name, registration, false)),
-        Addressee::Owner(name, registration) => field_bytes(person_bytes(name, registration, true)),
-        Addressee::Everyone => 2,
-        Addressee::Room(room) => field_bytes(field_bytes(room.len())),
-    };
-    field_bytes(message.sender.len())
-        + field_bytes(registration_bytes(message.sender_registration))
-        + to
-        + field_bytes(message.text.len())
-        + 2 * usize::from(message.receipts)
-        + if message.trace.is_some() { field_bytes(18 + 10) } else { 0 }
-}
-
-fn put_message(out: &mut Vec<u8>, message: &Message<'_>) {
-    put_field(out, 1, message.sender.as_bytes());
-    put_registration(out, 2, message.sender_registration);
-    match message.to {
-        Addressee::Person(name, registration) => put_person(out, name, registration, false),
-        Addressee::Owner(name, registration) => put_person(out, name, registration, true),
-        Addressee::Everyone => put_field(out, 4, &[]),
-        Addressee::Room(room) => {
-            out.push(tag(8, LENGTH));
-            put_varint(out, field_bytes(room.len()) as u64);
-            put_field(out, 1, room.as_bytes());
-        }
-    }
-    put_field(out, 5, message.text);
-    if message.receipts {
-        out.extend_from_slice(&[tag(6, VARINT), 1]);
-    }
-    if let Some(trace) = &message.trace {
-        out.extend_from_slice(&[tag(7, LENGTH), 18 + 10]);
-        put_field(out, 1, &trace.trace_id);
-        put_field(out, 2, &trace.span_id);
-    }
-}
-
-fn put_dependency(out: &mut Vec<u8>, origin: Origin, height: u64) {
-    let origin_bytes = 1 + varint_bytes(origin.node.into()) + 9;
-    out.push(tag(2, LENGTH));
-    put_varint(out, (field_bytes(origin_bytes) + 1 + varint_bytes(height)) as u64);
-    out.push(tag(1, LENGTH));
-    put_varint(out, origin_bytes as u64);
-    out.push(tag(1, VARINT));
-    put_varint(out, origin.node.into());
-    out.push(tag(2, FIXED64));
-    out.extend_from_slice(&origin.incarnation.to_le_bytes());
-    out.push(tag(2, VARINT));
-    put_varint(out, height);
-}
-
-/// Collects the entries of one batch into a chunk.
-#[derive(Debug, Default)]
-pub struct ChunkBuilder {
-    bytes: Vec<u8>,
-    ends: Vec<u32>,
-    dependencies: Dependencies,
-}
-
-impl ChunkBuilder {
-    /// `dependencies` go into the first entry: the batch is accepted at one moment.
-    #[must_use]
-    pub fn new(dependencies: Dependencies) -> Self {
-        Self { dependencies, ..Self::default() }
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Entries so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Encodes one message.
-    pub fn push(&mut self, time: u64, message: &Message<'_>) {
-        self.push_body(time, 3, message_bytes(message), |out| put_message(out, message));
-    }
-
-    /// Encodes one state change.
-    pub fn push_change(&mut self, time: u64, change: &StateChange) {
-        let body = change_body(change);
-        self.push_body(time, 4, body.len(), |out| out.extend_from_slice(&body));
-    }
-
-    fn push_body(&mut self, time: u64, field: u8, body_bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
-        let mut dependencies = Vec::new();
-        if self.ends.is_empty() {
-            for (origin, height) in &self.dependencies {
-                put_dependency(&mut dependencies, *origin, *height);
-            }
-        }
-        let entry_bytes = 9 + dependencies.len() + field_bytes(body_bytes);
-        let out = &mut self.bytes;
-        out.reserve(field_bytes(entry_bytes));
-        out.push(ENTRY_TAG);
-        put_varint(out, entry_bytes as u64);
-        out.push(tag(1, FIXED64));
-        out.extend_from_slice(&time.to_le_bytes());
-        out.extend_from_slice(&dependencies);
-        out.push(tag(field, LENGTH));
-        put_varint(out, body_bytes as u64);
-        put(out);
-        // A chunk is bounded by what one turn of the router takes, far below 4 GiB.
-        self.ends.push(u32::try_from(out.len()).unwrap_or(u32::MAX));
-    }
-
-    /// The chunk, its first entry numbered `first`.
-    #[must_use]
-    pub fn finish(mut self, first: u64) -> Chunk {
-        // The log keeps it: room for more would be memory that its bound does not see.
-        self.bytes.shrink_to_fit();
-        let dependencies = if self.dependencies.is_empty() { Vec::new() } else { vec![(first, self.dependencies)] };
-        Chunk { first, bytes: self.bytes.into(), ends: self.ends.into(), dependencies: dependencies.into() }
-    }
-}
-
-/// Checks entries from a peer and finds where each ends. Also gives the latest time among them.
+/// Finds where each of the entries from a peer ends, and what they depend on. Also gives the latest time among them.
+///
+/// What they say is read where it is wanted: a body that cannot be read is passed over there, as one of a later version.
 ///
 /// # Errors
-/// If they are not entries, each with a body that can be read or that a later version has thought of.
+/// If they are not entries.
 pub fn read_chunk(first: u64, bytes: Bytes) -> Result<(Chunk, u64), WireError> {
-    let mut reader = Reader(&bytes);
-    let (mut ends, mut dependencies, mut latest) = (Vec::new(), Vec::new(), 0);
-    while !reader.0.is_empty() {
-        let entry = reader.entry()?;
-        read_body(
-            entry,
-            |view| latest = latest.max(view.time),
-            |needs| {
-                dependencies.push((first + ends.len() as u64, needs));
-            },
-        )?;
-        ends.push(u32::try_from(bytes.len() - reader.0.len()).map_err(|_| MALFORMED)?);
-    }
+    let (ends, dependencies, latest) = outline(first, &bytes)?;
     if ends.is_empty() || first == 0 || first.checked_add(ends.len() as u64).is_none() {
-        return Err(MALFORMED);
+        return Err(Malformed.into());
     }
     Ok((Chunk { first, bytes, ends: ends.into(), dependencies: dependencies.into() }, latest))
+}
+
+type Outline = (Vec<u32>, Vec<(u64, Dependencies)>, u64);
+
+fn outline(first: u64, bytes: &[u8]) -> Result<Outline, Malformed> {
+    let mut reader = Reader(bytes);
+    let (mut ends, mut dependencies, mut latest) = (Vec::new(), Vec::new(), 0);
+    while !reader.0.is_empty() {
+        let mut fields = Reader(reader.entry()?);
+        let mut needs = Dependencies::new();
+        // What it says comes last, and is not looked at here.
+        loop {
+            match fields.field()? {
+                Some((1, Value::Number(time))) => latest = latest.max(time),
+                Some((2, Value::Bytes(bytes))) => needs.push(read_dependency(bytes)?),
+                _ => break,
+            }
+        }
+        if !needs.is_empty() {
+            dependencies.push((first + ends.len() as u64, needs));
+        }
+        ends.push(u32::try_from(bytes.len() - reader.0.len()).map_err(|_| Malformed)?);
+    }
+    Ok((ends, dependencies, latest))
 }
 
 /// One entry.
@@ -258,44 +106,79 @@ impl<'a> EntryView<'a> {
     }
 }
 
-/// Reads the first entry of `bytes`, and says how many bytes it has.
+/// Whom an entry is for, as far as it says so before it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// This person and nobody else: of no interest where they are not.
+    Person(Registration),
+    /// Everybody, a room, somebody's mailbox, or whoever a state change is about.
+    Anybody,
+}
+
+/// Whom the first entry of `bytes` is for, and how many bytes it has.
+///
+/// # Errors
+/// If it is none.
+pub fn whom(bytes: &[u8]) -> Result<(Whom, usize), WireError> {
+    let mut reader = Reader(bytes);
+    let entry = reader.entry()?;
+    Ok((person_of(entry).unwrap_or_default().map_or(Whom::Anybody, Whom::Person), bytes.len() - reader.0.len()))
+}
+
+/// The person whom alone an entry is for; read no further than to there.
+fn person_of(entry: &[u8]) -> Result<Option<Registration>, Malformed> {
+    if let Some(mut message) = as_written(entry) {
+        return match (message.expect(SENDER), message.expect(SENDER_REGISTRATION), message.expect(PERSON)) {
+            (Some(_), Some(_), Some(person)) => {
+                let PersonView { registration, is_owner, .. } = read_person(person)?;
+                Ok((!is_owner).then_some(registration))
+            }
+            _ => Ok(None),
+        };
+    }
+    let mut reader = Reader(entry);
+    while let Some((field, value)) = reader.field()? {
+        if let (3, Value::Bytes(message)) = (field, value) {
+            let to = read_message(message)?.map(|message| message.to);
+            return Ok(to.and_then(|to| if let Addressee::Person(_, to) = to { Some(to) } else { None }));
+        }
+    }
+    Ok(None)
+}
+
+/// The message of an entry that this program has written: behind the time, and what it depends on.
+fn as_written(entry: &[u8]) -> Option<Reader<'_>> {
+    let [TIME, _, _, _, _, _, _, _, _, rest @ ..] = entry else { return None };
+    let mut reader = Reader(rest);
+    while reader.expect(DEPENDENCY).is_some() {}
+    reader.expect(MESSAGE).map(Reader)
+}
+
+/// Reads the first entry of `bytes`, and says how many bytes it has. What cannot be read of it is unknown.
 ///
 /// # Errors
 /// If it is none.
 pub fn read_entry(bytes: &[u8]) -> Result<(EntryView<'_>, usize), WireError> {
     let mut reader = Reader(bytes);
-    let body = reader.entry()?;
-    let mut view = None;
-    read_body(body, |read| view = Some(read), |_| {})?;
-    Ok((view.ok_or(MALFORMED)?, bytes.len() - reader.0.len()))
-}
-
-fn read_body<'a>(
-    body: &'a [u8],
-    view: impl FnOnce(EntryView<'a>),
-    with_dependencies: impl FnOnce(Dependencies),
-) -> Result<(), WireError> {
-    let mut reader = Reader(body);
-    let (mut time, mut said, mut needs) = (0, Body::Unknown, Dependencies::new());
-    while let Some((field, value)) = reader.field()? {
+    let mut fields = Reader(reader.entry()?);
+    let mut view = EntryView { time: 0, body: Body::Unknown };
+    while let Ok(Some((field, value))) = fields.field() {
         match (field, value) {
-            (1, Value::Number(value)) => time = value,
-            (2, Value::Bytes(bytes)) => needs.push(read_dependency(bytes)?),
-            (3, Value::Bytes(bytes)) => said = read_message(bytes)?.map_or(Body::Unknown, Body::Message),
+            (1, Value::Number(value)) => view.time = value,
+            (3, Value::Bytes(bytes)) => {
+                view.body = read_message(bytes).ok().flatten().map_or(Body::Unknown, Body::Message);
+            }
             (4, Value::Bytes(bytes)) => {
-                said = read_change(bytes)?.map_or(Body::Unknown, |change| Body::Change(Box::new(change)));
+                let change = read_change(bytes).ok().flatten();
+                view.body = change.map_or(Body::Unknown, |change| Body::Change(Box::new(change)));
             }
             _ => {}
         }
     }
-    view(EntryView { time, body: said });
-    if !needs.is_empty() {
-        with_dependencies(needs);
-    }
-    Ok(())
+    Ok((view, bytes.len() - reader.0.len()))
 }
 
-fn read_dependency(bytes: &[u8]) -> Result<(Origin, u64), WireError> {
+fn read_dependency(bytes: &[u8]) -> Result<(Origin, u64), Malformed> {
     let mut reader = Reader(bytes);
     let (mut origin, mut height) = (Origin { node: 0, incarnation: 0 }, 0);
     while let Some((field, value)) = reader.field()? {
@@ -312,7 +195,7 @@ fn read_dependency(bytes: &[u8]) -> Result<(Origin, u64), WireError> {
 }
 
 /// A large number and a node index, as in `Origin` and `Registration`.
-fn read_pair(bytes: &[u8], number_field: u64, node_field: u64) -> Result<(u64, u16), WireError> {
+fn read_pair(bytes: &[u8], number_field: u64, node_field: u64) -> Result<(u64, u16), Malformed> {
     let mut reader = Reader(bytes);
     let (mut number, mut node) = (0, 0);
     while let Some((field, value)) = reader.field()? {
@@ -320,32 +203,40 @@ fn read_pair(bytes: &[u8], number_field: u64, node_field: u64) -> Result<(u64, u
             if field == number_field {
                 number = value;
             } else if field == node_field {
-                node = u16::try_from(value).map_err(|_| MALFORMED)?;
+                node = u16::try_from(value).map_err(|_| Malformed)?;
             }
         }
     }
     Ok((number, node))
 }
 
-fn read_registration(bytes: &[u8]) -> Result<Registration, WireError> {
+fn read_registration(bytes: &[u8]) -> Result<Registration, Malformed> {
+    if let [TIME, time @ .., NODE, node] = bytes
+        && let (Ok(time), true) = (<[u8; 8]>::try_from(time), *node < 0x80)
+    {
+        return Ok(Registration { time: u64::from_le_bytes(time), node: (*node).into() });
+    }
     let (time, node) = read_pair(bytes, 1, 2)?;
     Ok(Registration { time, node })
 }
 
-fn read_text(bytes: &[u8]) -> Result<&str, WireError> {
-    std::str::from_utf8(bytes).map_err(|_| MALFORMED)
+fn read_text(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed)
 }
 
 /// `None` if it is for an addressee that only a later version knows.
-fn read_message(bytes: &[u8]) -> Result<Option<Message<'_>>, WireError> {
+fn read_message(bytes: &[u8]) -> Result<Option<Message<'_>>, Malformed> {
     let mut reader = Reader(bytes);
-    let (mut sender, mut registration, mut to) = ("", None, None);
+    // In the order in which they are written; whatever is left comes after, in any order.
+    let mut sender = reader.expect(SENDER).map_or(Ok(""), read_text)?;
+    let mut registration = reader.expect(SENDER_REGISTRATION).map(read_registration).transpose()?;
+    let mut to = reader.expect(PERSON).map(read_addressee).transpose()?;
     let (mut text, mut receipts, mut trace): (&[u8], _, _) = (&[], false, None);
     while let Some((field, value)) = reader.field()? {
         match (field, value) {
             (1, Value::Bytes(bytes)) => sender = read_text(bytes)?,
             (2, Value::Bytes(bytes)) => registration = Some(read_registration(bytes)?),
-            (3, Value::Bytes(bytes)) => to = Some(read_person(bytes)?),
+            (3, Value::Bytes(bytes)) => to = Some(read_addressee(bytes)?),
             (4, Value::Bytes(_)) => to = Some(Addressee::Everyone),
             (5, Value::Bytes(bytes)) => text = bytes,
             (6, Value::Number(value)) => receipts = value != 0,
@@ -354,11 +245,11 @@ fn read_message(bytes: &[u8]) -> Result<Option<Message<'_>>, WireError> {
             _ => {}
         }
     }
-    let sender_registration = registration.ok_or(MALFORMED)?;
+    let sender_registration = registration.ok_or(Malformed)?;
     Ok(to.map(|to| Message { sender, sender_registration, to, text, receipts, trace }))
 }
 
-fn read_room(bytes: &[u8]) -> Result<&str, WireError> {
+fn read_room(bytes: &[u8]) -> Result<&str, Malformed> {
     let mut reader = Reader(bytes);
     let mut room = "";
     while let Some((field, value)) = reader.field()? {
@@ -369,22 +260,36 @@ fn read_room(bytes: &[u8]) -> Result<&str, WireError> {
     Ok(room)
 }
 
-fn read_person(bytes: &[u8]) -> Result<Addressee<'_>, WireError> {
+fn read_addressee(bytes: &[u8]) -> Result<Addressee<'_>, Malformed> {
+    let PersonView { name, registration, is_owner } = read_person(bytes)?;
+    let name = read_text(name)?;
+    Ok(if is_owner { Addressee::Owner(name, registration) } else { Addressee::Person(name, registration) })
+}
+
+/// A person as an addressee.
+struct PersonView<'a> {
+    name: &'a [u8],
+    registration: Registration,
+    is_owner: bool,
+}
+
+fn read_person(bytes: &[u8]) -> Result<PersonView<'_>, Malformed> {
     let mut reader = Reader(bytes);
-    let (mut name, mut registration, mut is_owner) = ("", None, false);
+    let mut name = reader.expect(NAME).unwrap_or_default();
+    let mut registration = reader.expect(REGISTRATION).map(read_registration).transpose()?;
+    let mut is_owner = false;
     while let Some((field, value)) = reader.field()? {
         match (field, value) {
-            (1, Value::Bytes(bytes)) => name = read_text(bytes)?,
+            (1, Value::Bytes(bytes)) => name = bytes,
             (2, Value::Bytes(bytes)) => registration = Some(read_registration(bytes)?),
             (3, Value::Number(value)) => is_owner = value != 0,
             _ => {}
         }
     }
-    let registration = registration.ok_or(MALFORMED)?;
-    Ok(if is_owner { Addressee::Owner(name, registration) } else { Addressee::Person(name, registration) })
+    Ok(PersonView { name, registration: registration.ok_or(Malformed)?, is_owner })
 }
 
-fn read_trace(bytes: &[u8]) -> Result<Option<Trace>, WireError> {
+fn read_trace(bytes: &[u8]) -> Result<Option<Trace>, Malformed> {
     let mut reader = Reader(bytes);
     let (mut trace_id, mut span_id) = (None, None);
     while let Some((field, value)) = reader.field()? {

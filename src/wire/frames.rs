@@ -82,20 +82,17 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
 ///
 /// Bodies past the limit cannot be written; callers refuse such messages before (`Message::max_text_bytes`). Should
 /// one come here nevertheless it is cut, so that the stream stays readable.
+#[inline]
 pub fn encode(out: &mut Vec<u8>, kind: (i8, i8), first_part_bytes: usize, parts: &[&[u8]]) {
     let body_bytes = parts.iter().map(|part| part.len()).sum::<usize>().min(max_body_bytes(kind));
     let length = u16::try_from(body_bytes).unwrap_or(u16::MAX);
     let first_part = u16::try_from(first_part_bytes.min(body_bytes)).unwrap_or(u16::MAX);
     out.reserve(HEADER_BYTES + body_bytes);
-    out.extend_from_slice(&[kind.0.cast_unsigned(), kind.1.cast_unsigned()]);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(&first_part.to_be_bytes());
-    let mut room = body_bytes;
-    for part in parts {
-        let take = part.len().min(room);
-        out.extend_from_slice(&part[..take]);
-        room -= take;
-    }
+    let ([high, low], [first_high, first_low]) = (length.to_be_bytes(), first_part.to_be_bytes());
+    out.extend_from_slice(&[kind.0.cast_unsigned(), kind.1.cast_unsigned(), high, low, first_high, first_low]);
+    let end = out.len() + body_bytes;
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out.truncate(end);
 }
 
 fn max_body_bytes(kind: (i8, i8)) -> usize {

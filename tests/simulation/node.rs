@@ -100,8 +100,8 @@ impl SimPorts {
     }
 }
 
-impl Ports for SimPorts {
-    fn to_client(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>) {
+impl SimPorts {
+    fn append(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>) {
         let mut bytes = bytes.to_vec();
         if mark.is_some() && !self.spoil(client, &mut bytes) {
             return;
@@ -119,17 +119,32 @@ impl Ports for SimPorts {
             out.marks.push((out.bytes.len(), mark));
         }
     }
+}
 
-    fn client_has_room(&mut self, client: ClientId) -> bool {
-        if self.fault == Some(Fault::DropWhenFull) && self.clients.contains_key(&client) {
-            return true;
+impl Ports for SimPorts {
+    fn to_client(&mut self, client: ClientId, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>) {
+        let mut start = 0;
+        for (end, mark) in marks {
+            self.append(client, &bytes[start..end], Some(mark));
+            start = end;
         }
-        let is_full = self.is_full(client);
-        if is_full && let Some(out) = self.clients.get_mut(&client) {
+        if start < bytes.len() {
+            self.append(client, &bytes[start..], None);
+        }
+    }
+
+    fn client_room_bytes(&mut self, client: ClientId) -> usize {
+        let max_bytes = self.max_client_bytes;
+        let Some(out) = self.clients.get_mut(&client) else { return 0 };
+        if self.fault == Some(Fault::DropWhenFull) {
+            return usize::MAX;
+        }
+        let room = max_bytes.saturating_sub(out.bytes.len() + out.writing.len());
+        if room == 0 {
             out.tell_when_drained = true;
             self.touched.insert(client);
         }
-        !is_full
+        room
     }
 
     fn close_client(&mut self, client: ClientId) {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{
     ClientId, Hub, Now, Ports, Submission, TraceStep,
-    clients::count,
+    clients::{Client, count},
     fate::{About, Listener, Run},
     runs::Alike,
 };
@@ -22,7 +23,7 @@ use crate::{
     clique::Replica,
     wire::{
         Dialect,
-        entry::ChunkBuilder,
+        entry::{ChunkBuilder, Envelope, Letter},
         extended::{self, FromNode, State},
     },
 };
@@ -50,18 +51,82 @@ pub(super) enum Target {
     Room(Arc<str>),
 }
 
+impl Target {
+    /// As people write it.
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Everyone => EVERYONE,
+            Self::Service => SERVICE_NAME,
+            Self::Person { name, .. } | Self::Owner { name, .. } | Self::Room(name) => name,
+        }
+    }
+}
+
+/// What the messages of one sender to one addressee have in common, as long as nobody comes or goes.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    to: Bytes,
+    /// Of the directory and the names, when it was found out.
+    version: u64,
+    target: Target,
+    sender: Registration,
+    envelope: Envelope,
+    max_text_bytes: usize,
+    is_direct: bool,
+    interest: Interest,
+    /// Why messages cannot be delivered yet.
+    kept: Option<Arc<str>>,
+}
+
+/// Which other nodes somebody waits on for new entries; the rest can have them a moment later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Interest {
+    All,
+    Nodes(SmallVec<[u16; 4]>),
+}
+
+impl Default for Interest {
+    fn default() -> Self {
+        Self::Nodes(SmallVec::new())
+    }
+}
+
+impl Interest {
+    pub(super) fn includes(&self, node: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nodes(nodes) => nodes.contains(&node),
+        }
+    }
+
+    fn extend(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::All, _) => {}
+            (_, Self::All) => *self = Self::All,
+            (Self::Nodes(nodes), Self::Nodes(others)) => {
+                for node in others {
+                    if !nodes.contains(node) {
+                        nodes.push(*node);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Entries accepted in this turn and not yet appended.
 #[derive(Debug, Default)]
 pub(super) struct Accepting {
     builder: Option<(u64, ChunkBuilder)>,
     /// Of those, what senders are told of.
     awaited: Vec<Run>,
-    bytes: usize,
+    interest: Interest,
 }
 
 impl Accepting {
-    /// What is being put together, and the number of its first entry.
-    pub(super) fn builder<'a>(&'a mut self, replica: &mut Replica) -> &'a mut (u64, ChunkBuilder) {
+    /// What is being put together, and the number of its first entry. What is put there is of this interest.
+    pub(super) fn builder<'a>(&'a mut self, replica: &mut Replica, interest: &Interest) -> &'a mut (u64, ChunkBuilder) {
+        self.interest.extend(interest);
         self.builder.get_or_insert_with(|| {
             let (first, dependencies) = replica.next_entry();
             (first, ChunkBuilder::new(dependencies))
@@ -70,40 +135,37 @@ impl Accepting {
 }
 
 impl Hub {
-    pub(super) fn submit(&mut self, client: ClientId, submission: Submission, now: Now, ports: &mut impl Ports) {
-        match self.target(client, &submission) {
-            Err(refusal) => self.refuse(client, submission.reference, &refusal, ports),
-            Ok(Target::Service) => self.answer(client, &submission, now, ports),
-            Ok(_) if let Some(reason) = &self.unwritable => {
-                let refusal = Refusal::Unwritable(reason.clone());
-                self.refuse(client, submission.reference, &refusal, ports);
-            }
-            Ok(_) if self.replica.is_full() => self.refuse(client, submission.reference, &Refusal::DiskBehind, ports),
-            Ok(target) => self.accept(client, &submission, &target, now, ports),
+    pub(super) fn submit(&mut self, client: ClientId, submission: &Submission, now: Now, ports: &mut impl Ports) {
+        let conversation = match self.conversation(client, submission) {
+            Ok(conversation) => conversation,
+            Err(refusal) => return self.refuse(client, submission.reference, &refusal, ports),
+        };
+        if matches!(conversation.target, Target::Service) {
+            self.answer(client, submission, now, ports);
+        } else if let Some(reason) = &self.unwritable {
+            let refusal = Refusal::Unwritable(reason.clone());
+            self.refuse(client, submission.reference, &refusal, ports);
+        } else if self.replica.is_full() {
+            self.refuse(client, submission.reference, &Refusal::DiskBehind, ports);
+        } else {
+            self.accept(client, submission, &conversation, now, ports);
         }
     }
 
-    fn target(&mut self, client: ClientId, submission: &Submission) -> Result<Target, Refusal> {
+    /// The conversation that a message belongs to, if it may be said there.
+    fn conversation(&mut self, client: ClientId, submission: &Submission) -> Result<Arc<Conversation>, Refusal> {
         if self.has_said_goodbye {
             return Err(Refusal::Stopping);
         }
         let version = self.directory.version() + self.ledger.names_version();
         let state = self.clients.get(&client).ok_or(Refusal::NotRegistered)?;
-        let sender = state.name().ok_or(Refusal::NotRegistered)?;
-        let to = &submission.to;
-        let target = match &state.last_target {
-            Some((last, at, target)) if last == to && *at == version => target.clone(),
-            _ => self.look_up(to)?,
+        let conversation = match &state.conversation {
+            Some(known) if known.to == submission.to && known.version == version => known.clone(),
+            _ => self.converse(client, &submission.to, version)?,
         };
-        let to_written = match &target {
-            Target::Everyone => EVERYONE,
-            Target::Service => SERVICE_NAME,
-            Target::Person { name, .. } | Target::Owner { name, .. } | Target::Room(name) => name,
-        };
-        match &target {
+        match &conversation.target {
             Target::Room(room) => {
-                let registration = state.registration().ok_or(Refusal::NotRegistered)?;
-                if self.ledger.rooms().member_since(room, registration).is_none() {
+                if self.ledger.rooms().member_since(room, conversation.sender).is_none() {
                     return Err(Refusal::NotInRoom(room.to_string()));
                 }
             }
@@ -115,16 +177,51 @@ impl Hub {
             }
             Target::Everyone | Target::Service | Target::Person { .. } => {}
         }
-        let (bytes, max_bytes) = (submission.text.len(), Message::max_text_bytes(sender.as_str(), to_written));
+        let (bytes, max_bytes) = (submission.text.len(), conversation.max_text_bytes);
         if bytes > max_bytes {
             return Err(Refusal::TooLong { bytes, max_bytes });
         }
-        if let Some(state) = self.clients.get_mut(&client)
-            && !matches!(&state.last_target, Some((last, at, _)) if last == to && *at == version)
-        {
-            state.last_target = Some((Bytes::copy_from_slice(to), version, target.clone()));
+        Ok(conversation)
+    }
+
+    fn converse(&mut self, client: ClientId, to: &Bytes, version: u64) -> Result<Arc<Conversation>, Refusal> {
+        let state = self.clients.get(&client).ok_or(Refusal::NotRegistered)?;
+        let (name, sender) = state.name().zip(state.registration()).ok_or(Refusal::NotRegistered)?;
+        let target = self.look_up(to)?;
+        let (addressee, kept) = match &target {
+            Target::Person { name, registration, away_on } => {
+                (Addressee::Person(name, *registration), away_on.map(|node| notice::kept(name, node)))
+            }
+            Target::Owner { name, registration, is_away } => {
+                (Addressee::Owner(name, *registration), is_away.then(|| notice::owner_away(name)))
+            }
+            Target::Everyone | Target::Service => (Addressee::Everyone, None),
+            Target::Room(room) => (Addressee::Room(room), None),
+        };
+        let conversation = Arc::new(Conversation {
+            to: Bytes::copy_from_slice(to),
+            version,
+            sender,
+            envelope: Envelope::new(name.as_str(), sender, addressee),
+            max_text_bytes: Message::max_text_bytes(name.as_str(), target.as_str()),
+            is_direct: addressee.person().is_some(),
+            interest: self.interest(addressee),
+            kept: kept.map(Into::into),
+            target,
+        });
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.conversation = Some(conversation.clone());
         }
-        Ok(target)
+        Ok(conversation)
+    }
+
+    fn interest(&self, to: Addressee<'_>) -> Interest {
+        match to {
+            Addressee::Person(_, registration) | Addressee::Owner(_, registration) => {
+                Interest::Nodes(self.directory.nodes_of(registration).collect())
+            }
+            Addressee::Everyone | Addressee::Room(_) => Interest::All,
+        }
     }
 
     fn look_up(&self, to: &[u8]) -> Result<Target, Refusal> {
@@ -158,71 +255,76 @@ impl Hub {
         Ok(Target::Person { name, registration, away_on })
     }
 
-    fn accept(&mut self, client: ClientId, submission: &Submission, target: &Target, now: Now, ports: &mut impl Ports) {
-        let Some(state) = self.clients.get(&client) else { return };
-        let (Some(sender), Some(sender_registration)) = (state.name(), state.registration()) else { return };
-        let (to, kept) = match target {
-            Target::Person { name, registration, away_on } => {
-                (Addressee::Person(name, *registration), away_on.map(|node| notice::kept(name, node)))
-            }
-            Target::Owner { name, registration, is_away } => {
-                (Addressee::Owner(name, *registration), is_away.then(|| notice::owner_away(name)))
-            }
-            Target::Everyone | Target::Service => (Addressee::Everyone, None),
-            Target::Room(room) => (Addressee::Room(room), None),
-        };
-        let wants_receipt = state.dialect == Dialect::Extended;
-        let message = Message {
-            sender: sender.as_str(),
-            sender_registration,
-            to,
-            text: &submission.text,
-            receipts: wants_receipt,
-            trace: submission.sampled.map(|sampled| sampled.trace),
-        };
+    fn accept(
+        &mut self,
+        client: ClientId,
+        submission: &Submission,
+        conversation: &Conversation,
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
+        let wants_receipt = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Extended);
+        let trace = submission.sampled.map(|sampled| sampled.trace);
+        let letter = Letter { text: &submission.text, receipts: wants_receipt, trace };
         let time = self.replica.clock().next(now.unix_ms());
-        let (first, builder) = Accepting::builder(&mut self.accepting, &mut self.replica);
+        let (first, builder) = self.accepting.builder(&mut self.replica, &conversation.interest);
         let number = *first + builder.len() as u64;
-        builder.push(time, &message);
-        self.accepting.bytes += submission.text.len();
-        if let Some(sampled) = submission.sampled {
-            ports.trace(TraceStep::Accepted {
-                sampled,
-                origin: self.settings.origin,
-                number,
-                sender: sender.to_string(),
-                to: to.as_str().to_owned(),
-                text_bytes: submission.text.len(),
-                received_unix_us: submission.received_unix_us,
-                accepted_unix_us: now.unix_us,
-            });
+        builder.push_letter(time, &conversation.envelope, &letter);
+        let is_large = builder.bytes() >= MAX_CHUNK_BYTES;
+        if submission.sampled.is_some() {
+            self.trace_accepted(client, (submission, conversation), number, now, ports);
         }
         if wants_receipt {
             let about = About {
                 listener: Listener::Here(client),
-                sender: sender_registration,
-                is_direct: to.person().is_some(),
-                kept: kept.map(Into::into),
-                trace_id: submission.sampled.map(|sampled| sampled.trace.trace_id),
+                sender: conversation.sender,
+                is_direct: conversation.is_direct,
+                kept: conversation.kept.clone(),
+                trace_id: trace.map(|trace| trace.trace_id),
             };
             let run = Run::new(number, submission.reference, about, self.members.known_count());
             let awaited = &mut self.accepting.awaited;
             if !awaited.last_mut().is_some_and(|last| last.take_next(&run)) {
                 awaited.push(run);
             }
-        } else if let Some(text) = kept {
-            self.tell(client, &text, ports);
+        } else if let Some(text) = &conversation.kept {
+            self.tell(client, text, ports);
         }
-        if self.accepting.bytes >= MAX_CHUNK_BYTES {
+        if is_large {
             self.commit(now, ports);
         }
     }
 
+    fn trace_accepted(
+        &self,
+        client: ClientId,
+        (submission, conversation): (&Submission, &Conversation),
+        number: u64,
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
+        let Some(sampled) = submission.sampled else { return };
+        let sender = self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
+        ports.trace(TraceStep::Accepted {
+            sampled,
+            origin: self.settings.origin,
+            number,
+            sender,
+            to: conversation.target.as_str().to_owned(),
+            text_bytes: submission.text.len(),
+            received_unix_us: submission.received_unix_us,
+            accepted_unix_us: now.unix_us,
+        });
+    }
+
     /// Appends what was accepted, and delivers it. Its senders are told when it is on the disk.
     pub(super) fn commit(&mut self, now: Now, ports: &mut impl Ports) {
-        let Accepting { builder, awaited, .. } = std::mem::take(&mut self.accepting);
+        let Accepting { builder, awaited, interest } = std::mem::take(&mut self.accepting);
         let Some((first, builder)) = builder.filter(|(_, builder)| !builder.is_empty()) else { return };
         let Some(run) = self.replica.append(builder.finish(first)) else { return };
+        for link in self.links.values_mut() {
+            link.is_awaited |= interest.includes(link.node);
+        }
         self.receipts.accepted(awaited);
         self.acknowledge(now);
         self.deliver(&run, now, ports);

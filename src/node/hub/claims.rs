@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ClientId, Hub, Now, Ports, Verdict,
-    accept::Accepting,
+    accept::Interest,
     clients::{Life, Registering},
 };
 use crate::{
@@ -33,14 +33,14 @@ impl Hub {
     /// Puts a state change into this node's log.
     pub(super) fn append_change(&mut self, kind: ChangeKind, now: Now) {
         let time = self.replica.clock().next(now.unix_ms());
-        let (_, builder) = Accepting::builder(&mut self.accepting, &mut self.replica);
+        let (_, builder) = self.accepting.builder(&mut self.replica, &Interest::All);
         builder.push_change(time, &StateChange { time, kind });
     }
 
     /// Says again what was so before.
     pub(super) fn append_copy(&mut self, change: &StateChange, now: Now) {
         let time = self.replica.clock().next(now.unix_ms());
-        let (_, builder) = Accepting::builder(&mut self.accepting, &mut self.replica);
+        let (_, builder) = self.accepting.builder(&mut self.replica, &Interest::All);
         builder.push_change(time, change);
     }
 

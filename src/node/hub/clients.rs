@@ -6,12 +6,13 @@
 //!     └──────────────────────────────────────────────┘
 //! ```
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
-    ClientId, Hub, Mark, Now, Ports, Sampled, Verdict, accept::Target, delivery::Cursor, history::Shelf, past::Past,
+    ClientId, Hub, Mark, Now, Ports, Sampled, Verdict, accept::Conversation, delivery::Cursor, history::Shelf,
+    past::Past,
 };
 use crate::{
     chat::{Command, Name, Passphrase, Registration, directory::KeyHash},
@@ -140,8 +141,8 @@ pub(super) struct Client {
     has_quit: bool,
     /// What came while the name was being asked for.
     deferred: VecDeque<FromClient>,
-    /// The addressee of the last message, as long as nobody came or went.
-    pub(super) last_target: Option<(Bytes, u64, Target)>,
+    /// The one that the last message belongs to.
+    pub(super) conversation: Option<Arc<Conversation>>,
     /// What was said before and is to be shown; nothing for most, most of the time.
     pub(super) shelf: Option<Box<Shelf>>,
     /// Messages of a room that are shown on going in.
@@ -165,7 +166,7 @@ impl Client {
             missed: 0,
             has_quit: false,
             deferred: VecDeque::new(),
-            last_target: None,
+            conversation: None,
             shelf: None,
             history_shown: 0,
         }
@@ -308,7 +309,7 @@ impl Hub {
                     state.deferred.push_front(FromClient::Submit(rest));
                     return;
                 }
-                _ => self.submit(client, submission, now, ports),
+                _ => self.submit(client, &submission, now, ports),
             }
         }
     }

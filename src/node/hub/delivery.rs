@@ -1,24 +1,20 @@
-//! Delivery: entries that are applied go to those of their addressees who are connected here; readers who are behind
-//! are fed from the log.
+//! Readers who are behind are fed from the log; where everybody is in it.
 
-use std::sync::Arc;
-
-use smallvec::SmallVec;
+use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
     ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports,
-    claims::entry_id,
-    clients::{Client, Resume},
-    past::{Past, is_for},
+    clients::Resume,
+    past::Past,
     reading::Way,
-    voice::Rendered,
+    voice::{Said, said},
 };
 use crate::{
-    chat::{Addressee, Message, Person, Registration, ledger::Room, notice},
-    clique::{Heights, Origin, Run, time::unix_ms},
+    chat::{Person, Registration, notice},
+    clique::{Heights, Origin, time::unix_ms},
     wire::{
         Dialect,
-        entry::{Body, read_entry},
+        entry::{Whom, read_entry, whom},
         peer::Outcome,
     },
 };
@@ -48,120 +44,25 @@ pub(super) struct Shown {
     pub(super) is_replay: bool,
 }
 
+/// What somebody is shown, in their words, before it is handed to their output.
+#[derive(Default)]
+pub(super) struct Words {
+    pub(super) bytes: Vec<u8>,
+    /// What to report, and at which byte it is written.
+    pub(super) marks: Vec<(usize, Mark)>,
+}
+
+impl Words {
+    /// Hands them over; nothing is left.
+    pub(super) fn flush(&mut self, client: ClientId, ports: &mut impl Ports) {
+        if !self.bytes.is_empty() {
+            ports.to_client(client, &self.bytes, self.marks.drain(..));
+            self.bytes.clear();
+        }
+    }
+}
+
 impl Hub {
-    /// Hands entries to those of their addressees who are connected here.
-    pub(super) fn deliver(&mut self, run: &Run, now: Now, ports: &mut impl Ports) {
-        let origin = run.applied.origin;
-        let mut bytes = &run.chunk.bytes[..];
-        let mut place = (run.applied.position, run.applied.first);
-        while !bytes.is_empty() {
-            // Entries are checked when they come in, so this cannot fail; if it did, the rest could not be read either.
-            let Ok((view, length)) = read_entry(bytes) else { return };
-            match view.body {
-                Body::Message(message) => {
-                    self.ledger.take_message(entry_id(origin, place.1), view.time, &message);
-                    let is_late = self.splits.is_late(origin, place.1);
-                    let rendered = Rendered::new(origin, place.1, view.time, message).late(is_late);
-                    self.deliver_message(place, rendered, now, ports);
-                }
-                Body::Change(change) => self.apply_change((origin, place.1), view.time, &change, ports),
-                Body::Unknown => {}
-            }
-            bytes = &bytes[length..];
-            place = (place.0 + 1, place.1 + 1);
-        }
-    }
-
-    fn deliver_message(
-        &mut self,
-        (position, number): (u64, u64),
-        mut rendered: Rendered<'_>,
-        now: Now,
-        ports: &mut impl Ports,
-    ) {
-        let (origin, _, message) = rendered.identity();
-        let message = *message;
-        match message.to {
-            Addressee::Person(_, to) | Addressee::Owner(_, to) => {
-                match self.by_registration.get(&to).map(SmallVec::as_slice) {
-                    Some([client]) => self.push_live(*client, to, position, &mut rendered, now, ports),
-                    Some(clients) => {
-                        let devices: SmallVec<[ClientId; 4]> = clients.iter().copied().collect();
-                        for client in devices {
-                            self.push_live(client, to, position, &mut rendered, now, ports);
-                        }
-                    }
-                    None => match self.successors.get(&to).copied() {
-                        Some(client) => self.push_live(client, to, position, &mut rendered, now, ports),
-                        None => self.note_gone(origin, number, to),
-                    },
-                }
-            }
-            Addressee::Everyone => {
-                let is_reader = |(client, state): (&ClientId, &Client)| {
-                    let registration = state.registration()?;
-                    is_for(registration, state.past.since, self.ledger.rooms(), rendered.time(), &message)
-                        .then_some((registration, *client))
-                };
-                let readers: Vec<(Registration, ClientId)> = self.clients.iter().filter_map(is_reader).collect();
-                for (registration, client) in readers {
-                    self.push_live(client, registration, position, &mut rendered, now, ports);
-                }
-            }
-            Addressee::Room(room) => {
-                for (registration, client) in self.readers_in(room, rendered.time(), &message) {
-                    self.push_live(client, registration, position, &mut rendered, now, ports);
-                }
-            }
-        }
-    }
-
-    /// The connections here of those who were in a room when something was said there.
-    fn readers_in(&self, room: &str, time: u64, message: &Message<'_>) -> Vec<(Registration, ClientId)> {
-        let members = self.ledger.rooms().get(room).into_iter().flat_map(Room::members);
-        members
-            .filter_map(|(registration, _)| Some((registration, self.by_registration.get(&registration)?)))
-            .flat_map(|(registration, clients)| clients.iter().map(move |client| (registration, *client)))
-            .filter(|(registration, client)| {
-                let since = self.clients.get(client).map_or(u64::MAX, |state| state.past.since);
-                is_for(*registration, since, self.ledger.rooms(), time, message)
-            })
-            .collect()
-    }
-
-    fn push_live(
-        &mut self,
-        client: ClientId,
-        registration: Registration,
-        position: u64,
-        rendered: &mut Rendered<'_>,
-        now: Now,
-        ports: &mut impl Ports,
-    ) {
-        let Some(state) = self.clients.get_mut(&client) else { return };
-        let (origin, number, message) = rendered.identity();
-        if !matches!(state.cursor, Cursor::Live) || state.past.has_had(&self.ledger, origin, number, message) {
-            return;
-        }
-        if !ports.client_has_room(client) {
-            let had = match self.settings.has_store {
-                true => self.replica.applied().before(origin, number),
-                false => Heights::default(),
-            };
-            state.cursor = Cursor::At { position, had };
-            return;
-        }
-        let mark = rendered.mark(registration, now, None);
-        ports.to_client(client, rendered.for_dialect(state.dialect, false), mark);
-    }
-
-    /// If the addressee was on this node and has left for good, the sender is told.
-    fn note_gone(&mut self, origin: Origin, number: u64, to: Registration) {
-        if self.ended.contains(&to) {
-            self.report(Outcome::gone(origin, number));
-        }
-    }
-
     /// Decides where in the log somebody who is being admitted begins.
     pub(super) fn place_cursor(&mut self, client: ClientId, person: &Person, resume: Option<Resume>, is_resumed: bool) {
         let end = self.replica.log().next_position();
@@ -216,32 +117,45 @@ impl Hub {
         self.replica.log().held().map(|held| (held.first - 1).saturating_sub(received.get(held.origin))).sum()
     }
 
-    /// Entries applied from one position up to another.
-    fn scan(&self, from: u64, until: u64) -> impl Iterator<Item = (Origin, u64, u64, bytes::Bytes)> + '_ {
+    /// Goes through the entries applied from one position up to another, until told to stop: for each its origin, number
+    /// and position, for whom it is, and its bytes.
+    fn scan(&self, from: u64, until: u64, mut look: impl FnMut((Origin, u64, u64), Whom, &[u8]) -> ControlFlow<()>) {
         let mut position = from;
-        std::iter::from_fn(move || {
-            while position < until {
-                let run = self.replica.log().applied_at(position)?;
-                position = run.position + 1;
-                if let Some(bytes) = self.replica.log().entry(run.origin, run.first) {
-                    return Some((run.origin, run.first, run.position, bytes));
+        while position < until
+            && let Some((piece, bytes)) = self.replica.log().piece_at(position)
+        {
+            let mut rest = &bytes[..];
+            let entries = (piece.first..piece.first + piece.count).zip(piece.position..until);
+            for (number, position) in entries {
+                let Ok((whom, length)) = whom(rest) else { break };
+                if look((piece.origin, number, position), whom, &rest[..length]).is_break() {
+                    return;
                 }
+                rest = &rest[length..];
             }
-            None
-        })
+            position = piece.position + piece.count;
+        }
     }
 
     /// What somebody who has left for good had not been shown yet: senders are told that it will not be.
     pub(super) fn report_left_behind(&mut self, registration: Registration, position: u64) {
         let end = self.replica.log().next_position();
-        let left_behind: Vec<(Origin, u64)> = self
-            .scan(position.max(end.saturating_sub(MAX_LEFT_BEHIND)), end)
-            .filter(|(_, _, _, bytes)| {
-                let read = read_entry(bytes);
-                read.is_ok_and(|(view, _)| view.message().and_then(|message| message.to.person()) == Some(registration))
-            })
-            .map(|(origin, number, ..)| (origin, number))
-            .collect();
+        let mut left_behind = Vec::new();
+        self.scan(position.max(end.saturating_sub(MAX_LEFT_BEHIND)), end, |(origin, number, _), whom, bytes| {
+            let is_theirs = match whom {
+                Whom::Person(to) => to == registration,
+                Whom::Anybody => {
+                    let read = read_entry(bytes);
+                    read.is_ok_and(|(view, _)| {
+                        view.message().and_then(|message| message.to.person()) == Some(registration)
+                    })
+                }
+            };
+            if is_theirs {
+                left_behind.push((origin, number));
+            }
+            ControlFlow::Continue(())
+        });
         for (origin, number) in left_behind {
             self.report(Outcome::gone(origin, number));
         }
@@ -291,19 +205,34 @@ impl Hub {
         };
         let mut shown = Shown { client, registration, past: state.past.clone(), is_replay: false };
         let stop = end.min(position + max_entries);
-        let mut next = position;
-        let mut is_full = false;
-        for (origin, number, position, bytes) in self.scan(position, stop) {
-            if !ports.client_has_room(client) {
-                (next, is_full) = (position, true);
-                break;
+        let mut room_bytes = ports.client_room_bytes(client);
+        let (mut next, mut is_full, mut last) = (position, false, None);
+        let mut words = Words::default();
+        self.scan(position, stop, |(origin, number, position), whom, bytes| {
+            if words.bytes.len() >= room_bytes {
+                // Asked again with all of it there, so that it is told when there is room.
+                words.flush(client, ports);
+                room_bytes = ports.client_room_bytes(client);
+                if room_bytes == 0 {
+                    (next, is_full) = (position, true);
+                    return ControlFlow::Break(());
+                }
             }
             next = position + 1;
-            if self.settings.has_store {
-                had.raise(origin, number);
+            if let Some((former, height)) = last.replace((origin, number)).filter(|(former, _)| *former != origin) {
+                had.raise(former, height);
             }
-            shown.is_replay = position < shown.past.replay_until;
-            self.show(&mut shown, (origin, number), &bytes, now, ports);
+            let is_for_another =
+                matches!(whom, Whom::Person(to) if to != registration && Some(to) != shown.past.former());
+            if !is_for_another {
+                shown.is_replay = position < shown.past.replay_until;
+                self.show(&mut shown, (origin, number), bytes, now, &mut words);
+            }
+            ControlFlow::Continue(())
+        });
+        words.flush(client, ports);
+        if let Some((origin, number)) = last.filter(|_| self.settings.has_store) {
+            had.raise(origin, number);
         }
         if !is_full {
             // What the scan passed over was dropped from the log.
@@ -320,29 +249,30 @@ impl Hub {
         }
     }
 
-    /// Shows somebody an entry of the log, if it is for them.
+    /// Puts an entry of the log into somebody's words, if it is for them.
     pub(super) fn show(
         &self,
         to: &mut Shown,
         (origin, number): (Origin, u64),
         bytes: &[u8],
         now: Now,
-        ports: &mut impl Ports,
+        words: &mut Words,
     ) {
-        let Some(dialect) = self.clients.get(&to.client).map(|state| state.dialect) else { return };
+        let Some(state) = self.clients.get(&to.client) else { return };
         let Ok((view, _)) = read_entry(bytes) else { return };
         let (time, Some(message)) = (view.time, view.message().copied()) else { return };
         if !to.past.wants(to.registration, &self.ledger, (origin, number, time), &message) {
             return;
         }
         // The extended dialect marks each message.
-        if to.is_replay && std::mem::take(&mut to.past.is_unannounced) && dialect != Dialect::Extended {
-            self.tell(to.client, &notice::replaying(), ports);
+        if to.is_replay && std::mem::take(&mut to.past.is_unannounced) && state.dialect != Dialect::Extended {
+            words.bytes.extend(said(state, &notice::replaying()));
         }
         let is_late = self.splits.is_late(origin, number);
-        let mut rendered = Rendered::new(origin, number, time, message).late(is_late);
-        let mark = rendered.mark(to.registration, now, Some(unix_ms(time)));
-        ports.to_client(to.client, rendered.for_dialect(dialect, to.is_replay), mark);
+        let said = Said { origin, number, time, message, is_late };
+        said.put(state.dialect, to.is_replay, &mut words.bytes);
+        let mark = said.mark(to.registration, now, Some(unix_ms(time)));
+        words.marks.extend(mark.map(|mark| (words.bytes.len(), mark)));
     }
 
     /// Keeps the log within its bound, and counts for readers who are behind what they have missed by it.
@@ -378,25 +308,5 @@ impl Hub {
                 }
             }
         }
-    }
-}
-
-impl Rendered<'_> {
-    /// What is to be reported once the message is written to somebody's socket; nothing for most broadcasts.
-    pub(super) fn mark(&self, recipient: Registration, now: Now, replayed_from_unix_ms: Option<u64>) -> Option<Mark> {
-        let (origin, number, message) = self.identity();
-        let Message { to, receipts, trace, .. } = *message;
-        let is_direct = to.person().is_some();
-        (is_direct || receipts || trace.is_some()).then_some(Mark {
-            origin,
-            number,
-            recipient,
-            is_direct,
-            is_mail: matches!(to, Addressee::Owner(..)),
-            wants_receipt: receipts,
-            trace,
-            queued_unix_us: now.unix_us,
-            replayed_from_unix_ms,
-        })
     }
 }

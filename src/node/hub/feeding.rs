@@ -15,6 +15,9 @@ use crate::{
 
 /// Small chunks are joined up to this size where several wait.
 const MAX_FRAME_BYTES: usize = 64 * 1024;
+/// Entries that nobody at a node waits for go there within this time, or once they have come to `MAX_FRAME_BYTES`: so most
+/// of what a clique says costs most of its nodes a few large frames.
+pub(super) const HOLD_BACK_MS: u64 = 5;
 /// Entries after which heights are acknowledged at once.
 const ACKNOWLEDGE_ENTRIES: u64 = 4_096;
 
@@ -35,12 +38,28 @@ impl From<u64> for Feed {
     }
 }
 
+/// What was gathered for one link: most often the next one wants the same.
+#[derive(Default)]
+struct Gathered(Option<(Origin, u64, Bytes, u64)>);
+
+impl Gathered {
+    fn from(&mut self, log: &Log, origin: Origin, next: u64) -> Option<(Bytes, u64)> {
+        if let Some((_, _, bytes, last)) = self.0.as_ref().filter(|known| (known.0, known.1) == (origin, next)) {
+            return Some((bytes.clone(), *last));
+        }
+        let (bytes, last) = gather(log, origin, next)?;
+        self.0 = Some((origin, next, bytes.clone(), last));
+        Some((bytes, last))
+    }
+}
+
 impl Hub {
     /// Everything that links are owed: presence, outcomes, entries, heights, heartbeats; and the end of dead ones.
     pub(super) fn pump_links(&mut self, now: Now, ports: &mut impl Ports) {
         self.tell_report(now, ports);
         let timing = self.settings.timing;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
+        let mut gathered = Gathered::default();
         for link in links {
             let silent_ms = self.links.get(&link).map_or(0, |state| now.monotonic_ms.saturating_sub(state.heard_ms));
             if silent_ms >= timing.dead_after_ms {
@@ -49,7 +68,7 @@ impl Hub {
                 continue;
             }
             self.flush_news(link, ports);
-            self.feed(link, now, ports);
+            self.feed(link, &mut gathered, now, ports);
             self.heartbeat(link, now, ports);
         }
     }
@@ -71,13 +90,33 @@ impl Hub {
         }
     }
 
+    /// Whether the entries accepted here that a peer lacks are better sent later, with others.
+    fn holds_back(&mut self, link: LinkId, now: Now) -> bool {
+        let me = self.settings.origin;
+        let Some(state) = self.links.get_mut(&link) else { return false };
+        let Some(feed) = state.feeds.get(&me) else { return false };
+        let log = self.replica.log();
+        let is_little = feed.next >= log.first(me) && log.bytes_from(me, feed.next, MAX_FRAME_BYTES) < MAX_FRAME_BYTES;
+        if feed.next > log.height(me) || state.is_awaited || !is_little || self.is_stopping {
+            (state.is_awaited, state.held_back_since_ms) = (false, None);
+            return false;
+        }
+        let since = *state.held_back_since_ms.get_or_insert(now.monotonic_ms);
+        let is_over = now.monotonic_ms >= since + HOLD_BACK_MS;
+        if is_over {
+            state.held_back_since_ms = None;
+        }
+        !is_over
+    }
+
     /// Sends entries that the peer wants, as long as there is room.
-    fn feed(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
+    fn feed(&mut self, link: LinkId, gathered: &mut Gathered, now: Now, ports: &mut impl Ports) {
+        let (me, holds_back) = (self.settings.origin, self.holds_back(link, now));
         let Some(state) = self.links.get_mut(&link) else { return };
         let time = self.replica.clock().last();
         let outcomes_taken = self.outcomes_taken.get(&state.origin).copied().unwrap_or(0);
         let log = self.replica.log();
-        for (origin, feed) in &mut state.feeds {
+        for (origin, feed) in state.feeds.iter_mut().filter(|(origin, _)| !(holds_back && **origin == me)) {
             while feed.next <= log.height(*origin) && ports.link_has_room(link) {
                 if feed.next < log.first_kept(*origin) {
                     // What the peer wants next is not here any more. It hears so before it gets what follows: else it
@@ -93,7 +132,7 @@ impl Hub {
                     }
                     break;
                 }
-                let Some((bytes, last)) = gather(log, *origin, feed.next) else { break };
+                let Some((bytes, last)) = gathered.from(log, *origin, feed.next) else { break };
                 let sent_unix_us = if self.settings.is_tracing { now.unix_us } else { 0 };
                 let entries = Entries { origin: *origin, first: feed.next, sent_unix_us, bytes };
                 ports.to_link(link, PeerFrame::Entries(entries));

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{ClientId, Hub, Now, Ports, claims::entry_id, delivery::Cursor, reading::Reader, voice::Rendered};
+use super::{ClientId, Hub, Now, Ports, claims::entry_id, delivery::Cursor, reading::Reader, voice::Said};
 use crate::{
     chat::{EntryId, Person, Registration, message::EVERYONE, name, notice},
     clique::{Chunk, Origin, time::unix_ms},
@@ -237,15 +237,17 @@ impl Hub {
         let (dialect, Some(registration)) = (state.dialect, state.registration()) else { return true };
         let Ok((view, _)) = read_entry(&bytes) else { return true };
         let Some(message) = view.message().copied() else { return true };
-        let mut rendered = Rendered::new(origin, id.number, view.time, message);
+        let said = Said { origin, number: id.number, time: view.time, message, is_late: false };
         match reason {
-            Reason::History => ports.to_client(client, &rendered.as_history(dialect), None),
+            Reason::History => ports.to_client(client, &said.as_history(dialect), None),
             Reason::Mail => {
                 if !std::mem::replace(&mut shelf.has_announced_mail, true) && dialect != Dialect::Extended {
                     self.tell(client, &notice::mail(), ports);
                 }
-                let mark = rendered.mark(registration, now, Some(unix_ms(view.time)));
-                ports.to_client(client, rendered.for_dialect(dialect, true), mark);
+                let mark = said.mark(registration, now, Some(unix_ms(view.time)));
+                let mut words = Vec::new();
+                said.put(dialect, true, &mut words);
+                ports.to_client(client, &words, mark.map(|mark| (words.len(), mark)));
             }
         }
         true

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Hub, Lost, Now, Ports, Timing, TraceStep, feeding::Feed};
+use super::{
+    Hub, Lost, Now, Ports, Timing, TraceStep,
+    feeding::{Feed, HOLD_BACK_MS},
+};
 use crate::{
     chat::{Person, Registration, notice},
     clique::{
@@ -37,6 +40,10 @@ pub(super) struct Link {
     pub(super) heartbeat_sent_ms: u64,
     /// What the peer wants.
     pub(super) feeds: BTreeMap<Origin, Feed>,
+    /// Somebody there waits for what was accepted here.
+    pub(super) is_awaited: bool,
+    /// Since when entries for nobody there are held back, to go together.
+    pub(super) held_back_since_ms: Option<u64>,
     /// What the peer repairs, and the read that it waits for.
     pub(super) range: Option<(u64, Stretch)>,
     /// Since when heights wait to be acknowledged.
@@ -57,7 +64,8 @@ impl Link {
         let heartbeat = self.heartbeat_sent_ms + timing.heartbeat_ms;
         let death = self.heard_ms + timing.dead_after_ms;
         let acknowledge = self.acknowledge_since_ms.map_or(u64::MAX, |since| since + timing.acknowledge_ms);
-        heartbeat.min(death).min(acknowledge)
+        let held_back = self.held_back_since_ms.map_or(u64::MAX, |since| since + HOLD_BACK_MS);
+        heartbeat.min(death).min(acknowledge).min(held_back)
     }
 }
 
@@ -132,6 +140,8 @@ impl Hub {
                 heard_ms: now.monotonic_ms,
                 heartbeat_sent_ms: now.monotonic_ms,
                 feeds: BTreeMap::new(),
+                is_awaited: false,
+                held_back_since_ms: None,
                 range: None,
                 acknowledge_since_ms: None,
                 unacknowledged: 0,

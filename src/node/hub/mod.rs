@@ -21,6 +21,7 @@ mod feeding;
 mod following;
 mod history;
 mod links;
+mod live;
 mod mailboxes;
 mod outcomes;
 mod overview;

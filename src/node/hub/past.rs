@@ -48,6 +48,12 @@ impl Past {
         number <= self.received.get(origin)
     }
 
+    /// Whether nothing of it bears on an origin's entries from this one on, whatever they say.
+    pub(super) fn is_before(&self, origin: Origin, first: u64) -> bool {
+        let is_bare = self.former.is_none() && self.forgotten.is_none() && self.mail_shown_to.is_none();
+        is_bare && self.received.get(origin) < first && self.gone_through.get(origin) < first
+    }
+
     /// The former holder of the name has come back.
     pub(super) fn end_succession(&mut self) {
         self.former = None;

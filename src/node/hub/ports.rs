@@ -12,11 +12,17 @@ pub type ClientId = u64;
 
 /// The outputs of a node: to clients, to peers, to whoever follows messages.
 pub trait Ports {
-    /// Appends to what a client will be sent. Never waits; the caller minds the room.
-    fn to_client(&mut self, client: ClientId, bytes: &[u8], mark: Option<Mark>);
+    /// Appends to what a client will be sent: of these bytes, each mark is due where it stands. Never waits; the caller
+    /// minds the room.
+    fn to_client(&mut self, client: ClientId, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>);
+
+    /// How far a client's output is below its bound, in bytes; if it is not, `FromClient::Drained` follows once it is.
+    fn client_room_bytes(&mut self, client: ClientId) -> usize;
 
     /// Whether a client's output is below its bound; if not, `FromClient::Drained` follows once it is.
-    fn client_has_room(&mut self, client: ClientId) -> bool;
+    fn client_has_room(&mut self, client: ClientId) -> bool {
+        self.client_room_bytes(client) > 0
+    }
 
     /// Closes a client's connection after what it has still to be sent.
     fn close_client(&mut self, client: ClientId);

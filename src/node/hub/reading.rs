@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{ClientId, Cursor, Hub, Now, Ports, ToStore, delivery::Shown};
+use super::{
+    ClientId, Cursor, Hub, Now, Ports, ToStore,
+    delivery::{Shown, Words},
+};
 use crate::{
     chat::notice,
     clique::{Chunk, Heights, LinkId, Log, Origin},
@@ -188,7 +191,7 @@ impl Hub {
         self.going_through.insert(client);
         let mut way = std::mem::replace(way, Box::new(Way::after(Heights::default(), false)));
         let mut shown = Shown { client, registration, past: state.past.clone(), is_replay: way.is_replay };
-        let mut cursor = None;
+        let (mut cursor, mut words) = (None, Words::default());
         for _ in 0..max_entries {
             if !ports.client_has_room(client) {
                 break;
@@ -196,7 +199,8 @@ impl Hub {
             match way.next(self.replica.log()) {
                 Step::Show(origin, number, bytes) => {
                     way.had.raise(origin, number);
-                    self.show(&mut shown, (origin, number), &bytes, now, ports);
+                    self.show(&mut shown, (origin, number), &bytes, now, &mut words);
+                    words.flush(client, ports);
                 }
                 Step::Gone(count) => self.tell(client, &notice::dropped_meanwhile(count), ports),
                 Step::Read(origin, from) => {

@@ -28,7 +28,8 @@ impl Hub {
     }
 }
 
-fn said(client: &Client, text: &str) -> Vec<u8> {
+/// What the service says to a client, in its dialect.
+pub(super) fn said(client: &Client, text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 64);
     match client.dialect {
         Dialect::Lines => lines::encode_notice(&mut out, text),
@@ -41,40 +42,19 @@ fn said(client: &Client, text: &str) -> Vec<u8> {
     out
 }
 
-/// One log entry in the words of each dialect, each made at most once.
-pub(super) struct Rendered<'a> {
-    origin: Origin,
-    number: u64,
+/// One message of the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) origin: Origin,
+    pub(super) number: u64,
     /// Hybrid logical time of acceptance.
-    time: u64,
-    message: Message<'a>,
+    pub(super) time: u64,
+    pub(super) message: Message<'a>,
     /// It comes late because a link was cut.
-    is_late: bool,
-    frames: Option<Vec<u8>>,
-    lines: Option<Vec<u8>>,
-    extended: [Option<Vec<u8>>; 2],
+    pub(super) is_late: bool,
 }
 
-impl<'a> Rendered<'a> {
-    pub(super) fn new(origin: Origin, number: u64, time: u64, message: Message<'a>) -> Self {
-        Self { origin, number, time, message, is_late: false, frames: None, lines: None, extended: [None, None] }
-    }
-
-    /// Marked as coming late because a link was cut, if it does.
-    pub(super) fn late(self, is_late: bool) -> Self {
-        Self { is_late, ..self }
-    }
-
-    /// Which entry it is, and what it says.
-    pub(super) fn identity(&self) -> (Origin, u64, &Message<'a>) {
-        (self.origin, self.number, &self.message)
-    }
-
-    /// When it was accepted, in hybrid logical time.
-    pub(super) fn time(&self) -> u64 {
-        self.time
-    }
-
+impl Said<'_> {
     /// As something that was said before.
     pub(super) fn as_history(&self, dialect: Dialect) -> Vec<u8> {
         let message = &self.message;
@@ -100,30 +80,23 @@ impl<'a> Rendered<'a> {
         }
     }
 
-    pub(super) fn for_dialect(&mut self, dialect: Dialect, is_replayed: bool) -> &[u8] {
-        let (origin, number, time, message) = (self.origin, self.number, self.time, &self.message);
+    /// Appends it in the words of a dialect.
+    pub(super) fn put(&self, dialect: Dialect, is_replayed: bool, out: &mut Vec<u8>) {
+        let message = &self.message;
         match dialect {
-            Dialect::Frames => self.frames.get_or_insert_with(|| {
-                let mut out = Vec::new();
-                frames::encode_message(&mut out, message.sender, message.to.as_str(), message.text);
-                out
-            }),
-            Dialect::Lines => self.lines.get_or_insert_with(|| {
-                let mut out = Vec::new();
+            Dialect::Frames => frames::encode_message(out, message.sender, message.to.as_str(), message.text),
+            Dialect::Lines => {
                 let to = match message.to {
                     Addressee::Person(..) | Addressee::Owner(..) => None,
                     Addressee::Everyone | Addressee::Room(_) => Some(message.to.as_str()),
                 };
-                let mark = self.is_late.then(|| notice::late_mark(time::unix_ms(time)));
-                lines::encode_marked_message(&mut out, message.sender, to, mark.as_deref(), message.text);
-                out
-            }),
-            Dialect::Extended => self.extended[usize::from(is_replayed)].get_or_insert_with(|| {
-                let mut out = Vec::new();
-                let body = delivery(origin, number, time, message, is_replayed);
-                FromNode::Delivery(extended::Delivery { from_split: self.is_late, ..body }).encode(&mut out);
-                out
-            }),
+                let mark = self.is_late.then(|| notice::late_mark(time::unix_ms(self.time)));
+                lines::encode_marked_message(out, message.sender, to, mark.as_deref(), message.text);
+            }
+            Dialect::Extended => {
+                let body = delivery(self.origin, self.number, self.time, message, is_replayed);
+                FromNode::Delivery(extended::Delivery { from_split: self.is_late, ..body }).encode(out);
+            }
         }
     }
 }
