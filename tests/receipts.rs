@@ -162,3 +162,18 @@ fn a_sender_with_thousands_under_way_keeps_its_connection_and_hears_of_each() {
     }
     drop(readers);
 }
+
+#[test]
+fn a_sender_of_thousands_that_are_refused_keeps_its_connection_and_hears_of_each() {
+    const MESSAGES: u64 = 3_000;
+    let clique = Clique::new(1).with("CLIQUE_CLIENT_OUTPUT_KIB", 16).started();
+    let mut alice = clique.extended(0, "alice");
+    // In turns, so that neighbours have different reasons.
+    let nobody = ["x", "y"].map(|letter| letter.repeat(60));
+    for (_, name) in (0..MESSAGES).zip(nobody.iter().cycle()) {
+        alice.send(name, "hello");
+    }
+    for reference in 1..=MESSAGES {
+        alice.receipt(reference, State::Refused);
+    }
+}

@@ -330,20 +330,12 @@ impl Hub {
         self.deliver(&run, now, ports);
     }
 
-    fn refuse(&self, client: ClientId, reference: u64, refusal: &Refusal, ports: &mut impl Ports) {
+    fn refuse(&mut self, client: ClientId, reference: u64, refusal: &Refusal, ports: &mut impl Ports) {
         let is_extended = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Extended);
         if !is_extended {
             return self.tell(client, &refusal.to_string(), ports);
         }
-        let mut out = Vec::new();
-        FromNode::Receipt(extended::Receipt {
-            reference,
-            state: State::Refused.into(),
-            reason: refusal.to_string(),
-            ..extended::Receipt::default()
-        })
-        .encode(&mut out);
-        ports.to_client(client, &out, None);
+        self.refusals.add(client, reference, refusal.to_string());
     }
 
     /// A message to the service itself: somebody who is alone gets a reply.

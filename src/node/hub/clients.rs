@@ -328,6 +328,7 @@ impl Hub {
         self.rereading.remove(&client);
         self.going_through.remove(&client);
         self.receipts.listener_left(client);
+        self.refusals.listener_left(client);
         let Some(state) = self.clients.remove(&client) else { return };
         if let Some(former) = state.past.former() {
             self.successors.remove(&former);

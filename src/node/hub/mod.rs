@@ -31,6 +31,7 @@ mod people;
 mod ports;
 mod reading;
 mod receipts;
+mod refusals;
 mod registering;
 mod repair;
 mod reports;
@@ -60,6 +61,7 @@ use self::{
     overview::Reported,
     pending::Receipts,
     reading::Reads,
+    refusals::Refusals,
     splits::Splits,
 };
 pub use self::{
@@ -211,6 +213,7 @@ pub struct Hub {
     outcomes_here: Outcomes,
     accepting: Accepting,
     receipts: Receipts,
+    refusals: Refusals,
     following: Following,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
@@ -260,6 +263,7 @@ impl Hub {
             outcomes_here: Outcomes::default(),
             accepting: Accepting::default(),
             receipts: Receipts::default(),
+            refusals: Refusals::default(),
             following: Following::new(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
@@ -420,6 +424,7 @@ impl Hub {
             self.tell_read(Some(owner), now);
         }
         self.commit(now, ports);
+        self.tell_receipts(ports);
         self.has_said_goodbye = true;
         for link in self.links.keys() {
             ports.to_link(*link, PeerFrame::Goodbye);

@@ -75,6 +75,7 @@ impl Hub {
 
     /// Tells senders what there is to tell, as far as there is room.
     pub(super) fn tell_receipts(&mut self, ports: &mut impl Ports) {
+        self.tell_refusals(ports);
         let news = self.receipts.take_news();
         self.tell_runs(news, ports);
     }
@@ -114,6 +115,7 @@ impl Hub {
 
     /// A client's output has room again.
     pub(super) fn release_receipts(&mut self, client: ClientId, ports: &mut impl Ports) {
+        self.release_refusals(client, ports);
         let news = self.receipts.release(client, MAX_BEFORE_MESSAGES);
         self.tell_runs(news, ports);
         self.ask_again(client, ports);
