@@ -134,7 +134,9 @@ impl Run {
             fate.recipients = fate.recipients.min(1);
         }
         add_names(&mut fate.names, &outcome.names);
-        fate.state = if outcome.gone { State::Undelivered } else { State::Delivered };
+        // Where else the addressee was and has left matters no more to whoever has reached them.
+        let is_gone = outcome.gone && fate.recipients == 0;
+        fate.state = if is_gone { State::Undelivered } else { State::Delivered };
         *fate != before
     }
 

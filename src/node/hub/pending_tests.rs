@@ -173,7 +173,7 @@ impl World {
                 message.recipients = message.recipients.min(1);
             }
             message.names.extend(names.iter().cloned());
-            message.is_gone = gone;
+            message.is_gone = gone && message.recipients == 0;
         }
     }
 
