@@ -354,8 +354,7 @@ impl Hub {
         for mark in unwritten.iter().filter(|mark| mark.is_direct && !mark.is_mail) {
             let is_elsewhere = self.directory.person(mark.recipient).is_some();
             if !is_elsewhere && !self.directory.may_resume(mark.recipient) {
-                let (origin, number) = (mark.origin, mark.number);
-                self.report(Outcome::gone(origin, number));
+                self.report(Outcome { count: mark.count, ..Outcome::gone(mark.origin, mark.number) });
             }
         }
     }

@@ -245,6 +245,7 @@ impl Said<'_> {
         (is_direct || receipts || trace.is_some()).then_some(Mark {
             origin: self.origin,
             number: self.number,
+            count: 1,
             recipient,
             is_direct,
             is_mail: matches!(to, Addressee::Owner(..)),

@@ -131,9 +131,10 @@ impl Hub {
             }
             match &mut run {
                 _ if !mark.wants_receipt => {}
-                Some(run) if (run.origin, run.end()) == (mark.origin, mark.number) => run.count += 1,
+                Some(run) if (run.origin, run.end()) == (mark.origin, mark.number) => run.count += mark.count,
                 _ => {
-                    let next = Outcome::delivered(mark.origin, mark.number, name.clone());
+                    let next =
+                        Outcome { count: mark.count, ..Outcome::delivered(mark.origin, mark.number, name.clone()) };
                     run.replace(next).into_iter().for_each(|run| self.report(run));
                 }
             }
