@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use clique::wire::{
     extended::{FromNode, Receipt, State},
     frames::{self, kind},
@@ -129,4 +131,49 @@ fn a_message_to_somebody_who_has_left_for_good_is_said_to_be_undelivered() {
     // The key does not bring the stay back.
     let again = Extended::resumed(split.clique.chat(0), "bob", bob.registered.heights.clone(), Vec::new());
     assert!(!again.registered.resumed);
+}
+
+#[test]
+fn a_sender_with_thousands_under_way_keeps_its_connection_and_hears_of_each() {
+    const MESSAGES: u64 = 2_000;
+    const READERS: u32 = 60;
+    let clique = Clique::new(3).with("CLIQUE_CLIENT_OUTPUT_KIB", 16).started();
+    let readers: Vec<_> = (0..READERS).map(|index| clique.frames(index as usize % 3, &format!("r{index}"))).collect();
+    let mut senders = [clique.extended(0, "alice"), clique.extended(0, "bert")];
+    clique.wait_people(READERS as usize + 2);
+    // In turns, so that what is known of neighbours concerns two people.
+    for number in 0..MESSAGES {
+        for sender in &mut senders {
+            sender.send("*", number.to_string());
+        }
+    }
+    for sender in &mut senders {
+        let mut open: BTreeMap<u64, Option<State>> = (1..=MESSAGES).map(|reference| (reference, None)).collect();
+        while !open.is_empty() {
+            let FromNode::Receipt(receipt) = sender.next() else { continue };
+            let Some(former) = open.insert(receipt.reference, Some(receipt.state())) else {
+                panic!("nothing more is to be said than was: {receipt:?}");
+            };
+            assert_eq!(former.is_none(), receipt.state() == State::Accepted, "after {former:?}: {receipt:?}");
+            if (receipt.nodes_holding, receipt.recipients) == (3, READERS + 1) {
+                open.remove(&receipt.reference);
+            }
+        }
+    }
+    drop(readers);
+}
+
+#[test]
+fn a_sender_of_thousands_that_are_refused_keeps_its_connection_and_hears_of_each() {
+    const MESSAGES: u64 = 3_000;
+    let clique = Clique::new(1).with("CLIQUE_CLIENT_OUTPUT_KIB", 16).started();
+    let mut alice = clique.extended(0, "alice");
+    // In turns, so that neighbours have different reasons.
+    let nobody = ["x", "y"].map(|letter| letter.repeat(60));
+    for (_, name) in (0..MESSAGES).zip(nobody.iter().cycle()) {
+        alice.send(name, "hello");
+    }
+    for reference in 1..=MESSAGES {
+        alice.receipt(reference, State::Refused);
+    }
 }

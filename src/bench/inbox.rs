@@ -1,8 +1,11 @@
 //! What one client hears: judged, counted, and told to the senders.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use hdrhistogram::Histogram;
@@ -130,7 +133,7 @@ impl Inbox {
             Event::Refused(reason) | Event::Notice(reason) => {
                 self.run.notes.add(format!("the other side says: {}", String::from_utf8_lossy(reason)));
             }
-            Event::Receipt { sequence, refusal: None } => self.acknowledged(sequence),
+            Event::Receipt { first, count, refusal: None } => self.acknowledged(first..first.saturating_add(count)),
             Event::Receipt { refusal: Some(reason), .. } => {
                 self.run.notes.add(format!("the other side refuses: {}", String::from_utf8_lossy(reason)));
             }
@@ -139,12 +142,11 @@ impl Inbox {
         }
     }
 
-    fn acknowledged(&mut self, sequence: u64) {
+    fn acknowledged(&mut self, sequences: Range<u64>) {
         let Some((flow, verifier)) = &mut self.sending else { return };
         // Probes are acknowledged too, and further receipts say more of a message that was acknowledged before.
-        if sequence < flow.sent.load(Ordering::SeqCst) && verifier.take(sequence) {
-            self.acknowledged_now += 1;
-        }
+        let sent = sequences.start..sequences.end.min(flow.sent.load(Ordering::SeqCst));
+        self.acknowledged_now += sent.filter(|sequence| verifier.take(*sequence)).count() as u64;
     }
 
     fn message(&mut self, from: &[u8], text: &[u8], now_ns: u64) {
@@ -265,10 +267,10 @@ mod tests {
         flow.sent.store(3, Ordering::SeqCst);
         let run = Arc::new(Run::new("b1".into(), STAMP_BYTES));
         let mut inbox = Inbox::of_sender(run.clone(), flow.clone());
-        for sequence in [0, 1 << 35, 2, 2] {
-            inbox.take(Event::Receipt { sequence, refusal: None }, 5);
+        for (first, count) in [(0, 1), (1 << 35, 4), (2, 1), (2, 9)] {
+            inbox.take(Event::Receipt { first, count, refusal: None }, 5);
         }
-        inbox.take(Event::Receipt { sequence: 1, refusal: Some(b"full") }, 5);
+        inbox.take(Event::Receipt { first: 1, count: 1, refusal: Some(b"full") }, 5);
         inbox.publish(5);
         assert_eq!((flow.unacknowledged(), flow.receipts.last_ns.load(Ordering::SeqCst)), (1, 5));
         assert_eq!(inbox.close().faults.unacknowledged, 1);

@@ -106,6 +106,11 @@ impl Session {
                 }
             }
             FromNode::Receipt(receipt) => self.take_receipt(receipt).await,
+            FromNode::ReceiptRun(receipts) => {
+                for receipt in receipts.each() {
+                    self.take_receipt(receipt).await;
+                }
+            }
             FromNode::Notice(notice) => self.tell(Event::Notice(notice.text)).await,
             FromNode::PeopleChanged(change) => self.tell(Event::People(change)).await,
             FromNode::NodesChanged(change) => {

@@ -15,8 +15,10 @@ use crate::wire::peer::PeerFrame;
 #[derive(Debug, Default)]
 pub struct Batch {
     pub bytes: Vec<u8>,
-    /// What to report, and at which byte it is written.
-    pub marks: Vec<(usize, Mark)>,
+    /// What to report.
+    pub marks: Vec<Mark>,
+    /// At which byte each message that has a mark is written.
+    ends: Vec<usize>,
 }
 
 impl Batch {
@@ -24,14 +26,42 @@ impl Batch {
     pub fn push(&mut self, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.marks.extend(marks.into_iter().map(|(end, mark)| (start + end, mark)));
+        for (end, mark) in marks {
+            self.ends.push(start + end);
+            self.mark(mark);
+        }
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        if !self.marks.last_mut().is_some_and(|last| last.take_next(&mark)) {
+            self.marks.push(mark);
+        }
     }
 
     fn append(&mut self, other: &mut Self) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
-        self.marks.extend(other.marks.drain(..).map(|(end, mark)| (start + end, mark)));
+        self.ends.extend(other.ends.drain(..).map(|end| start + end));
+        other.marks.drain(..).for_each(|mark| self.mark(mark));
         other.bytes.clear();
+    }
+
+    /// Messages that have a mark.
+    #[must_use]
+    pub fn marked_messages(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The marks of the messages of which not all bytes are within the first so many.
+    #[must_use]
+    pub fn unwritten(self, written_bytes: usize) -> Vec<Mark> {
+        let mut written = self.ends.partition_point(|end| *end <= written_bytes) as u64;
+        let left = self.marks.into_iter().filter_map(|mark| {
+            let count = written.min(mark.count);
+            written -= count;
+            mark.without(count)
+        });
+        left.collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -147,6 +177,7 @@ impl ClientOutbox {
         state.spare = (!state.next.is_empty()).then(|| {
             batch.bytes.clear();
             batch.marks.clear();
+            batch.ends.clear();
             batch
         });
         state.next.bytes.len() < self.max_bytes / 2 && mem::take(&mut state.tell_when_drained)
@@ -163,12 +194,12 @@ impl ClientOutbox {
     pub fn return_marks(&self, marks: Vec<Mark>) {
         let mut state = self.state.lock();
         state.writing_bytes = 0;
-        state.next.marks.splice(0..0, marks.into_iter().map(|mark| (0, mark)));
+        state.next.marks.splice(0..0, marks);
     }
 
     /// What was never written, when the connection has ended.
     pub fn unwritten(&self) -> Vec<Mark> {
-        mem::take(&mut self.state.lock().next.marks).into_iter().map(|(_, mark)| mark).collect()
+        mem::take(&mut self.state.lock().next.marks)
     }
 }
 
@@ -237,5 +268,62 @@ impl LinkOutbox {
     pub async fn closed(&self) -> String {
         self.closed.notified().await;
         self.state.lock().closing.clone().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{chat::Registration, clique::Origin};
+
+    fn mark(number: u64, is_mail: bool) -> Mark {
+        Mark {
+            origin: Origin { node: 1, incarnation: 2 },
+            number,
+            count: 1,
+            recipient: Registration { time: 3, node: 1 },
+            is_direct: true,
+            is_mail,
+            wants_receipt: true,
+            trace: None,
+            queued_unix_us: number,
+            replayed_from_unix_ms: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn marks_of_neighbours_are_one_and_fall_apart_where_the_writing_ended(
+            pieces in prop::collection::vec(
+                (prop::collection::vec((1..5_usize, 0..3_u64, prop::bool::weighted(0.1)), 1..8), any::<bool>()), 1..8,
+            ),
+            written in 0..200_usize,
+        ) {
+            let (mut all, mut staged, mut naive) = (Batch::default(), Batch::default(), Vec::new());
+            let (mut number, mut end) = (0, 0);
+            for (messages, is_handed_over) in pieces {
+                let (mut marks, start) = (Vec::new(), end);
+                for (bytes, gap, is_mail) in messages {
+                    (end, number) = (end + bytes, number + 1 + gap / 2);
+                    marks.push((end - start, mark(number, is_mail)));
+                    naive.push((end, number));
+                }
+                staged.push(&vec![0; end - start], marks);
+                if is_handed_over {
+                    all.append(&mut staged);
+                }
+            }
+            all.append(&mut staged);
+            prop_assert_eq!((all.bytes.len(), all.marked_messages()), (end, naive.len()));
+            let left = all.unwritten(written);
+            let mut neighbours = left.windows(2).filter_map(|pair| <&[Mark; 2]>::try_from(pair).ok());
+            prop_assert!(neighbours.all(|[one, next]| !one.clone().take_next(next)));
+            let left: Vec<u64> = left.iter().flat_map(|mark| mark.number..mark.number + mark.count).collect();
+            let expected: Vec<u64> =
+                naive.iter().filter(|(end, _)| *end > written).map(|(_, number)| *number).collect();
+            prop_assert_eq!(left, expected);
+        }
     }
 }

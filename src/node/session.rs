@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{clock::Clock, parse::Parser};
 use super::{
-    hub::{ClientId, FromClient, Mark},
+    hub::{ClientId, FromClient},
     metrics::Metrics,
     outbox::{Batch, ClientOutbox},
     router::RouterHandle,
@@ -247,11 +247,11 @@ impl<W: World> Session<W> {
             return;
         }
         let Writing { mut batch, .. } = std::mem::take(writing);
-        self.context.metrics.count_written(batch.bytes.len(), batch.marks.len());
+        self.context.metrics.count_written(batch.bytes.len(), batch.marked_messages());
         let mut reports = Vec::new();
         if !batch.marks.is_empty() {
             let written_unix_us = self.context.world.unix_us();
-            for (_, mark) in batch.marks.drain(..) {
+            for mark in batch.marks.drain(..) {
                 self.context.spans.delivered(&mark, self.parser.name(), written_unix_us);
                 if mark.wants_receipt || mark.is_mail {
                     reports.push(mark);
@@ -344,9 +344,7 @@ impl Writing {
 
     /// The connection ends: marks of what was not written are not to be reported as delivered.
     fn give_back(&mut self, outbox: &ClientOutbox) {
-        let written = self.written;
-        let unwritten = std::mem::take(&mut self.batch).marks.into_iter().filter(|(end, _)| *end > written);
-        outbox.return_marks(unwritten.map(|(_, mark)| mark).collect::<Vec<Mark>>());
+        outbox.return_marks(std::mem::take(&mut self.batch).unwritten(self.written));
         self.written = 0;
     }
 }

@@ -7,7 +7,7 @@ pub use super::proto::{
     awaited,
     generated::{
         Claimed, Command, Delivery, Height, MessageId, NodeState, NodesChanged, Notice, Origin, PeopleChanged,
-        PersonAt, Receipt, Register, RegisterRefused, Registered, Registration, Renamed, Resume, RoomState,
+        PersonAt, Receipt, ReceiptRun, Register, RegisterRefused, Registered, Registration, Renamed, Resume, RoomState,
         RoomsChanged, Send, Stopping, Unsettled, receipt::State, register_refused::Why,
     },
     heights_from_proto, heights_to_proto,
@@ -33,7 +33,11 @@ pub mod number {
     pub const STOPPING: i8 = 50;
     pub const ROOMS_CHANGED: i8 = 51;
     pub const CLAIMED: i8 = 52;
+    pub const RECEIPT_RUN: i8 = 53;
 }
+
+/// Messages of one run at most, so that whoever takes it apart knows a bound.
+pub const MAX_RUN: u32 = 4_096;
 
 /// What an extended client says, besides the original types 5, 6 and 7.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +54,7 @@ pub enum FromNode {
     RegisterRefused(RegisterRefused),
     Delivery(Delivery),
     Receipt(Receipt),
+    ReceiptRun(ReceiptRun),
     Notice(Notice),
     PeopleChanged(PeopleChanged),
     NodesChanged(NodesChanged),
@@ -95,6 +100,7 @@ impl FromNode {
             (number::REGISTER_REFUSED, 0) => Self::RegisterRefused(decode_body(body)?),
             (number::DELIVERY, 0) => Self::Delivery(decode_body(body)?),
             (number::RECEIPT, 0) => Self::Receipt(decode_body(body)?),
+            (number::RECEIPT_RUN, 0) => Self::ReceiptRun(decode_body::<ReceiptRun>(body)?.checked()?),
             (number::NOTICE, 0) => Self::Notice(decode_body(body)?),
             (number::PEOPLE_CHANGED, 0) => Self::PeopleChanged(decode_body(body)?),
             (number::NODES_CHANGED, 0) => Self::NodesChanged(decode_body(body)?),
@@ -113,6 +119,7 @@ impl FromNode {
             Self::RegisterRefused(body) => put(out, (number::REGISTER_REFUSED, 0), body),
             Self::Delivery(body) => put(out, (number::DELIVERY, 0), body),
             Self::Receipt(body) => put(out, (number::RECEIPT, 0), body),
+            Self::ReceiptRun(body) => put(out, (number::RECEIPT_RUN, 0), body),
             Self::Notice(body) => put(out, (number::NOTICE, 0), body),
             Self::PeopleChanged(body) => put(out, (number::PEOPLE_CHANGED, 0), body),
             Self::NodesChanged(body) => put(out, (number::NODES_CHANGED, 0), body),
@@ -121,6 +128,38 @@ impl FromNode {
             Self::RoomsChanged(body) => put(out, (number::ROOMS_CHANGED, 0), body),
             Self::Claimed(body) => put(out, (number::CLAIMED, 0), body),
         }
+    }
+}
+
+impl ReceiptRun {
+    /// As it may come from another process.
+    pub(super) fn checked(self) -> Result<Self, WireError> {
+        match self.first {
+            Some(_) if (1..=MAX_RUN).contains(&self.count) => Ok(self),
+            _ => Err(WireError::Malformed("run of receipts")),
+        }
+    }
+
+    /// Appends the shortest frame that says it: of a single message that is a plain receipt.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        match self.first {
+            Some(first) if self.count == 1 => FromNode::Receipt(first).encode(out),
+            first => FromNode::ReceiptRun(Self { first, ..self }).encode(out),
+        }
+    }
+
+    /// The receipt of each message.
+    pub fn each(self) -> impl Iterator<Item = Receipt> {
+        let following = |first: &Receipt, offset: u32| {
+            let mut receipt = first.clone();
+            receipt.reference = receipt.reference.wrapping_add(offset.into());
+            if let Some(id) = &mut receipt.id {
+                id.number = id.number.wrapping_add(offset.into());
+            }
+            receipt
+        };
+        let count = self.count;
+        self.first.into_iter().flat_map(move |first| (0..count).map(move |offset| following(&first, offset)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::extended::Receipt;
+use super::extended::ReceiptRun;
 use crate::{
     chat::{Person, Registration},
     clique::{Heights, Held, Member, Origin, Stretch},
@@ -12,7 +12,7 @@ use crate::{
 pub const MAX_RECIPIENT_NAMES: usize = 16;
 
 /// Version of the peer protocol. Nodes of different versions do not link.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// What nodes say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub enum PeerFrame {
     },
     Receipts {
         client: u64,
-        receipts: Vec<Receipt>,
+        receipts: Vec<ReceiptRun>,
     },
 }
 
@@ -109,12 +109,13 @@ pub struct Awaited {
     pub reference: u64,
 }
 
-/// What became of an entry.
+/// What became of a run of entries, of each the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub origin: Origin,
-    pub number: u64,
-    /// People to whose connection it was written.
+    pub first: u64,
+    pub count: u64,
+    /// People to whose connection each was written.
     pub delivered: u32,
     /// The addressee had left.
     pub gone: bool,
@@ -140,16 +141,22 @@ pub struct NodeReport {
 }
 
 impl Outcome {
-    /// It was written to this person's connection.
+    /// An entry was written to this person's connection.
     #[must_use]
     pub fn delivered(origin: Origin, number: u64, name: String) -> Self {
-        Self { origin, number, delivered: 1, gone: false, names: vec![name] }
+        Self { origin, first: number, count: 1, delivered: 1, gone: false, names: vec![name] }
     }
 
-    /// The addressee had left.
+    /// The addressee of an entry had left.
     #[must_use]
     pub fn gone(origin: Origin, number: u64) -> Self {
-        Self { origin, number, delivered: 0, gone: true, names: Vec::new() }
+        Self { origin, first: number, count: 1, delivered: 0, gone: true, names: Vec::new() }
+    }
+
+    /// One more than the number of the last entry.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first + self.count
     }
 }
 
@@ -169,7 +176,8 @@ impl PeerFrame {
             }
             Self::Unsettled { awaited, .. } => SMALL + awaited.len() * SMALL,
             Self::Receipts { receipts, .. } => {
-                let names = receipts.iter().map(|receipt| receipt.recipients_names.len()).sum::<usize>();
+                let named = |run: &ReceiptRun| run.first.as_ref().map_or(0, |first| first.recipients_names.len());
+                let names = receipts.iter().map(named).sum::<usize>();
                 SMALL + receipts.len() * PERSON + names * SMALL
             }
             Self::Report(report) => SMALL + report.sees.len() * 2 + report.unwritable.len(),

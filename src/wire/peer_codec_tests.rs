@@ -7,7 +7,7 @@ use crate::{
     clique::{Held, Member, Origin},
     wire::{
         entry::ChunkBuilder,
-        extended::Receipt,
+        extended::{Receipt, ReceiptRun},
         peer::{Awaited, Hello, Mail, NodeReport, Outcome, PROTOCOL_VERSION},
         proto::generated as pb,
     },
@@ -39,8 +39,9 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
     let held = vec![Held::new(origin(), 2, 9)];
     let member = Member { node: 1, advertise: "n1:4011".into(), chat_port: 4010 };
     let names = vec!["ann".to_owned(), "bob".to_owned()];
-    let outcome = Outcome { origin: origin(), number: 8, delivered: 2, gone: true, names: names.clone() };
+    let outcome = Outcome { origin: origin(), first: 8, count: 5, delivered: 2, gone: true, names: names.clone() };
     let receipt = Receipt { reference: 4, nodes_holding: 2, recipients_names: names, ..Receipt::default() };
+    let receipts = ReceiptRun { first: Some(receipt), count: 3 };
     let awaited = Awaited { number: 8, reference: 4 };
     let mail = Mail { registration: person().registration, received: [(origin(), 3)].into_iter().collect() };
     let report = NodeReport {
@@ -81,7 +82,7 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
         PeerFrame::Refusal("no".into()),
         PeerFrame::Report(Box::new(report)),
         PeerFrame::Unsettled { client: 5, registration: person().registration, awaited: vec![awaited] },
-        PeerFrame::Receipts { client: 5, receipts: vec![receipt] },
+        PeerFrame::Receipts { client: 5, receipts: vec![receipts] },
     ];
     for frame in frames {
         assert_eq!(decode(whole(&frame)), Ok(frame));

@@ -175,10 +175,11 @@ impl From<Outcome> for pb::Outcome {
     fn from(outcome: Outcome) -> Self {
         Self {
             origin: Some(outcome.origin.into()),
-            number: outcome.number,
+            first: outcome.first,
             delivered: outcome.delivered,
             gone: outcome.gone,
             names: outcome.names,
+            count: outcome.count,
         }
     }
 }
@@ -186,9 +187,13 @@ impl From<Outcome> for pb::Outcome {
 impl TryFrom<pb::Outcome> for Outcome {
     type Error = WireError;
     fn try_from(outcome: pb::Outcome) -> Result<Self, WireError> {
+        if outcome.count == 0 || outcome.first.checked_add(outcome.count).is_none() {
+            return Err(WireError::Malformed("outcome of no entries"));
+        }
         Ok(Self {
             origin: required(outcome.origin)?.try_into()?,
-            number: outcome.number,
+            first: outcome.first,
+            count: outcome.count,
             delivered: outcome.delivered,
             gone: outcome.gone,
             names: outcome.names,
@@ -435,7 +440,7 @@ pub fn read_peer_frame(field: u64, bytes: Bytes) -> Result<PeerFrame, WireError>
         }
         18 => {
             let receipts = decode::<pb::Receipts>(bytes)?;
-            let read = receipts.receipts.iter().map(|receipt| decode_body(receipt));
+            let read = receipts.receipts.iter().map(|run| decode_body::<pb::ReceiptRun>(run)?.checked());
             PeerFrame::Receipts { client: receipts.client, receipts: read.collect::<Result<_, _>>()? }
         }
         _ => return Err(WireError::Malformed("frame from a peer: unknown kind")),

@@ -1,6 +1,6 @@
 //! A client of the extended frames, through the crate's own wire formats.
 
-use std::net::SocketAddr;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use bytes::BytesMut;
 use clique::wire::{
@@ -16,6 +16,8 @@ pub struct Extended {
     pub socket: Socket,
     pub registered: Registered,
     next_reference: u64,
+    /// What is left of a run of receipts.
+    receipts: VecDeque<Receipt>,
     /// What has come and was not asked for yet.
     inbox: Vec<FromNode>,
 }
@@ -48,7 +50,13 @@ impl Extended {
     pub fn ask(address: SocketAddr, register: Register) -> Result<Self, Box<FromNode>> {
         let mut socket = Socket::connect(address);
         send(&mut socket, &FromClient::Register(register));
-        let mut client = Self { socket, registered: Registered::default(), next_reference: 1, inbox: Vec::new() };
+        let mut client = Self {
+            socket,
+            registered: Registered::default(),
+            next_reference: 1,
+            receipts: VecDeque::new(),
+            inbox: Vec::new(),
+        };
         match client.next() {
             FromNode::Registered(registered) => client.registered = registered,
             other => return Err(Box::new(other)),
@@ -74,8 +82,21 @@ impl Extended {
         reference
     }
 
-    /// The next frame as it comes.
+    /// The next frame as it comes; of a run of receipts each by itself.
     pub fn next(&mut self) -> FromNode {
+        if let Some(receipt) = self.receipts.pop_front() {
+            return FromNode::Receipt(receipt);
+        }
+        match self.next_frame() {
+            FromNode::ReceiptRun(receipts) => {
+                self.receipts.extend(receipts.each());
+                self.next()
+            }
+            frame => frame,
+        }
+    }
+
+    fn next_frame(&mut self) -> FromNode {
         let mut buffer = BytesMut::from(&self.socket.take(frames::HEADER_BYTES)[..]);
         let body = usize::from(u16::from_be_bytes([buffer[2], buffer[3]]));
         buffer.extend_from_slice(&self.socket.take(body));

@@ -196,6 +196,7 @@ impl Journey {
                 FromNode::RegisterRefused(_) | FromNode::Stopping(_) => return None,
                 FromNode::Delivery(delivery) => self.hear(delivery),
                 FromNode::Receipt(receipt) => self.learn(&receipt),
+                FromNode::ReceiptRun(receipts) => receipts.each().for_each(|receipt| self.learn(&receipt)),
                 _ => {}
             }
         }

@@ -227,31 +227,37 @@ impl Connection {
             return heard;
         }
         while let Some(frame) = frames::decode(&mut self.buffer).unwrap() {
-            heard.push(if self.dialect == Dialect::Frames { hear_frame(&frame) } else { self.hear_extended(&frame) });
+            match (self.dialect, FromNode::read(&frame).unwrap()) {
+                (Dialect::Extended, Some(FromNode::ReceiptRun(receipts))) => {
+                    heard.extend(receipts.each().map(|receipt| Heard::Receipt(Box::new(receipt))));
+                }
+                (Dialect::Extended, Some(said)) => heard.push(self.hear_extended(said)),
+                _ => heard.push(hear_frame(&frame)),
+            }
         }
         heard
     }
 
-    fn hear_extended(&mut self, frame: &Frame) -> Heard {
-        match FromNode::read(frame).unwrap() {
-            Some(FromNode::Registered(registered)) => Heard::Registered {
+    fn hear_extended(&mut self, said: FromNode) -> Heard {
+        match said {
+            FromNode::Registered(registered) => Heard::Registered {
                 name: Some(registered.name),
                 resumed: registered.resumed,
                 heights: heights_from_proto(registered.heights),
             },
-            Some(FromNode::RegisterRefused(refused)) => Heard::Refused { taken: refused.taken },
-            Some(FromNode::Delivery(delivery)) => Heard::Message {
+            FromNode::RegisterRefused(refused) => Heard::Refused { taken: refused.taken },
+            FromNode::Delivery(delivery) => Heard::Message {
                 id: delivery.id.as_ref().and_then(place),
                 from: delivery.from,
                 to: delivery.to,
                 text: String::from_utf8(delivery.text).unwrap(),
                 replayed: delivery.replayed,
             },
-            Some(FromNode::Receipt(receipt)) => Heard::Receipt(Box::new(receipt)),
-            Some(FromNode::Notice(extended::Notice { text })) => Heard::Notice(text),
-            Some(FromNode::Renamed(renamed)) => Heard::Renamed(renamed.name),
-            Some(FromNode::Stopping(_)) => Heard::Notice("stopping".to_owned()),
-            Some(FromNode::PeopleChanged(change)) => {
+            FromNode::Receipt(receipt) => Heard::Receipt(Box::new(receipt)),
+            FromNode::Notice(extended::Notice { text }) => Heard::Notice(text),
+            FromNode::Renamed(renamed) => Heard::Renamed(renamed.name),
+            FromNode::Stopping(_) => Heard::Notice("stopping".to_owned()),
+            FromNode::PeopleChanged(change) => {
                 if change.snapshot {
                     self.people.clear();
                 }
@@ -260,8 +266,8 @@ impl Connection {
                 self.people.extend(change.joined.into_iter().map(|person| (person.name, node(person.node))));
                 Heard::Nothing
             }
-            Some(FromNode::NodesChanged(_) | FromNode::RoomsChanged(_) | FromNode::Claimed(_)) => Heard::Nothing,
-            None => hear_frame(frame),
+            FromNode::NodesChanged(_) | FromNode::RoomsChanged(_) | FromNode::Claimed(_) => Heard::Nothing,
+            FromNode::ReceiptRun(_) => unreachable!("taken apart before"),
         }
     }
 }

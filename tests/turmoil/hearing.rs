@@ -9,7 +9,7 @@ use clique::{
             FromClient, FromNode, MessageId, Receipt, Register, Registration, Resume, Send, heights_from_proto,
             heights_to_proto,
         },
-        frames::{self, Frame, kind},
+        frames::{self, kind},
         lines::LineReader,
     },
 };
@@ -69,15 +69,20 @@ impl Ear {
             }
         } else {
             while let Some(frame) = frames::decode(&mut self.buffer).unwrap() {
-                heard.push(frame_heard(&frame));
+                match FromNode::read(&frame).unwrap() {
+                    Some(FromNode::ReceiptRun(receipts)) => {
+                        heard.extend(receipts.each().map(|receipt| Heard::Receipt(Box::new(receipt))));
+                    }
+                    other => heard.push(frame_heard(other)),
+                }
             }
         }
         heard
     }
 }
 
-fn frame_heard(frame: &Frame) -> Heard {
-    match FromNode::read(frame).unwrap() {
+fn frame_heard(said: Option<FromNode>) -> Heard {
+    match said {
         Some(FromNode::Registered(registered)) => {
             let heights = heights_from_proto(registered.heights);
             Heard::Registered { resumed: registered.resumed, heights, registration: registered.registration }

@@ -22,6 +22,9 @@ const RECEIPT_REFERENCE: u64 = 1;
 const RECEIPT_STATE: u64 = 2;
 const RECEIPT_REASON: u64 = 7;
 const REASON: u64 = 1;
+/// Fields of `ReceiptRun`.
+const RUN_FIRST: u64 = 1;
+const RUN_COUNT: u64 = 2;
 /// Protobuf's wire types.
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
@@ -110,33 +113,57 @@ fn message(body: &[u8], first_part: usize) -> Result<Event<'_>, SpeechError> {
 fn extended_event(kind: i8, body: &[u8]) -> Result<Event<'_>, SpeechError> {
     let mut fields = Fields { rest: body };
     let (mut from, mut text) = (&[][..], &[][..]);
-    let (mut reference, mut state) = (0, 0);
     let (from_field, text_field) = match kind {
         number::DELIVERY => (DELIVERY_FROM, DELIVERY_TEXT),
-        number::RECEIPT => (0, RECEIPT_REASON),
         number::REGISTER_REFUSED | number::NOTICE => (0, REASON),
         number::REGISTERED => return Ok(Event::Registered),
+        number::RECEIPT => return receipts(body, 1),
+        number::RECEIPT_RUN => return receipt_run(body),
         _ => return Ok(Event::Other),
     };
     while let Some((field, value)) = fields.next()? {
         match value {
             Value::Bytes(bytes) if field == from_field => from = bytes,
             Value::Bytes(bytes) if field == text_field => text = bytes,
+            _ => {}
+        }
+    }
+    Ok(match kind {
+        number::DELIVERY => Event::Message { from, text },
+        number::REGISTER_REFUSED => Event::Refused(text),
+        _ => Event::Notice(text),
+    })
+}
+
+fn receipt_run(body: &[u8]) -> Result<Event<'_>, SpeechError> {
+    let mut fields = Fields { rest: body };
+    let (mut receipt, mut count) = (&[][..], 0);
+    while let Some((field, value)) = fields.next()? {
+        match value {
+            Value::Bytes(bytes) if field == RUN_FIRST => receipt = bytes,
+            Value::Number(number) if field == RUN_COUNT => count = number.min(extended::MAX_RUN.into()),
+            _ => {}
+        }
+    }
+    receipts(receipt, count)
+}
+
+/// The receipt of the first of so many messages.
+fn receipts(body: &[u8], count: u64) -> Result<Event<'_>, SpeechError> {
+    let mut fields = Fields { rest: body };
+    let (mut reference, mut state, mut reason) = (0, 0, &[][..]);
+    while let Some((field, value)) = fields.next()? {
+        match value {
             Value::Number(number) if field == RECEIPT_REFERENCE => reference = number,
             Value::Number(number) if field == RECEIPT_STATE => state = number,
+            Value::Bytes(bytes) if field == RECEIPT_REASON => reason = bytes,
             _ => {}
         }
     }
     let refused = [extended::State::Refused, extended::State::Undelivered];
-    let refusal = refused.iter().any(|refused| state == *refused as u64).then_some(text);
-    Ok(match kind {
-        number::DELIVERY => Event::Message { from, text },
-        number::REGISTER_REFUSED => Event::Refused(text),
-        // References count from 1; 0 would be a message without one.
-        number::RECEIPT if reference > 0 => Event::Receipt { sequence: reference - 1, refusal },
-        number::NOTICE => Event::Notice(text),
-        _ => Event::Other,
-    })
+    let refusal = refused.iter().any(|refused| state == *refused as u64).then_some(reason);
+    // References count from 1; 0 would be a message without one.
+    Ok(if reference == 0 { Event::Other } else { Event::Receipt { first: reference - 1, count, refusal } })
 }
 
 /// A field's value, as far as anything here looks at it.
@@ -201,7 +228,9 @@ mod tests {
         super::{super::payload::Stamp, Speech},
         *,
     };
-    use crate::wire::extended::{Delivery, FromNode, MessageId, Notice, Origin, Receipt, RegisterRefused, Registered};
+    use crate::wire::extended::{
+        Delivery, FromNode, MessageId, Notice, Origin, Receipt, ReceiptRun, RegisterRefused, Registered,
+    };
 
     fn heard(from_node: &FromNode) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -253,9 +282,11 @@ mod tests {
             heard(&FromNode::Receipt(receipt))
         };
         let event = |bytes: &[u8]| format!("{:?}", hear(bytes).unwrap().unwrap().1);
-        let told = |refusal| format!("{:?}", Event::Receipt { sequence: 7, refusal });
-        assert_eq!(event(&receipt(extended::State::Refused)), told(Some(b"why")));
-        assert_eq!(event(&receipt(extended::State::Accepted)), told(None));
+        let told = |count, refusal| format!("{:?}", Event::Receipt { first: 7, count, refusal });
+        assert_eq!(event(&receipt(extended::State::Refused)), told(1, Some(b"why")));
+        assert_eq!(event(&receipt(extended::State::Accepted)), told(1, None));
+        let first = Some(Receipt { reference: 8, state: extended::State::Replicated.into(), ..Receipt::default() });
+        assert_eq!(event(&heard(&FromNode::ReceiptRun(ReceiptRun { first, count: 300 }))), told(300, None));
         assert_eq!(event(&heard(&FromNode::Receipt(Receipt::default()))), "Other");
         let refused =
             heard(&FromNode::RegisterRefused(RegisterRefused { reason: "no".into(), ..RegisterRefused::default() }));

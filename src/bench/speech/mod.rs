@@ -38,9 +38,10 @@ pub enum Event<'a> {
         from: &'a [u8],
         text: &'a [u8],
     },
-    /// One's own message has been taken; a refusal says why not.
+    /// One's own messages have been taken, so many from the first on; a refusal says why not.
     Receipt {
-        sequence: u64,
+        first: u64,
+        count: u64,
         refusal: Option<&'a [u8]>,
     },
     /// A sentence for a person.

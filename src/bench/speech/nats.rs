@@ -103,7 +103,7 @@ fn told<'a>(arguments: &[u8], text: &'a [u8]) -> Event<'a> {
         std::str::from_utf8(subject.rsplit(|byte| *byte == b'.').next()?).ok()?.parse().ok()
     });
     match number {
-        Some(sequence) => Event::Receipt { sequence, refusal: text.starts_with(REFUSAL).then_some(text) },
+        Some(first) => Event::Receipt { first, count: 1, refusal: text.starts_with(REFUSAL).then_some(text) },
         None => Event::Message { from: b"", text },
     }
 }
@@ -159,9 +159,9 @@ mod tests {
     fn acknowledgements_are_told_from_messages() {
         let event = |said: &'static [u8]| hear(said).unwrap().unwrap().1;
         let taken = event(b"MSG _INBOX.me.000000000005 1 26\r\n{\"stream\":\"b1\", \"seq\":9}  \r\n");
-        assert_eq!(taken, Event::Receipt { sequence: 5, refusal: None });
+        assert_eq!(taken, Event::Receipt { first: 5, count: 1, refusal: None });
         let refused = event(b"MSG _INBOX.me.000000000006 1 12\r\n{\"error\":{}}\r\n");
-        assert_eq!(refused, Event::Receipt { sequence: 6, refusal: Some(b"{\"error\":{}}") });
+        assert_eq!(refused, Event::Receipt { first: 6, count: 1, refusal: Some(b"{\"error\":{}}") });
         let other = event(b"MSG _INBOX.me.x 1 2\r\nhi\r\n");
         assert_eq!(other, Event::Message { from: b"", text: b"hi" });
     }

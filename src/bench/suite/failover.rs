@@ -295,8 +295,8 @@ async fn publish_over_a_kill(
                 sequence += 1;
             }
             heard = connection.ear.hear(|event| {
-                if let Event::Receipt { sequence, refusal: None } = event {
-                    answered.push(sequence);
+                if let Event::Receipt { first, count, refusal: None } = event {
+                    answered.extend(first..first + count);
                 }
             }) => heard.map_err(|error| BenchError::Lost { address: address.to_owned(), error })?,
         }

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use super::{
     ClientId, Hub, Now, Ports, Submission, TraceStep,
     clients::{Client, count},
-    receipts::Pending,
+    fate::{About, Listener, Run},
+    runs::Alike,
 };
 use crate::{
     chat::{
@@ -23,8 +24,7 @@ use crate::{
     wire::{
         Dialect,
         entry::{ChunkBuilder, Envelope, Letter},
-        extended::{self, FromNode, MessageId, State},
-        traceparent::TraceId,
+        extended::{self, FromNode, State},
     },
 };
 
@@ -75,7 +75,7 @@ pub(super) struct Conversation {
     is_direct: bool,
     interest: Interest,
     /// Why messages cannot be delivered yet.
-    kept: Option<String>,
+    kept: Option<Arc<str>>,
 }
 
 /// Which other nodes somebody waits on for new entries; the rest can have them a moment later.
@@ -118,22 +118,11 @@ impl Interest {
 #[derive(Debug, Default)]
 pub(super) struct Accepting {
     builder: Option<(u64, ChunkBuilder)>,
-    receipts: Vec<Accepted>,
+    /// Of those, what senders are told of.
+    awaited: Vec<Run>,
     interest: Interest,
     /// As many as the last batch had.
     expected_bytes: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Accepted {
-    client: ClientId,
-    sender: Registration,
-    pub(super) number: u64,
-    reference: u64,
-    is_direct: bool,
-    /// Why it cannot be delivered yet.
-    kept: Option<String>,
-    trace_id: Option<[u8; 16]>,
 }
 
 impl Accepting {
@@ -220,7 +209,7 @@ impl Hub {
             max_text_bytes: Message::max_text_bytes(name.as_str(), target.as_str()),
             is_direct: addressee.person().is_some(),
             interest: self.interest(addressee),
-            kept,
+            kept: kept.map(Into::into),
             target,
         });
         if let Some(state) = self.clients.get_mut(&client) {
@@ -289,15 +278,18 @@ impl Hub {
             self.trace_accepted(client, (submission, conversation), number, now, ports);
         }
         if wants_receipt {
-            self.accepting.receipts.push(Accepted {
-                client,
+            let about = About {
+                listener: Listener::Here(client),
                 sender: conversation.sender,
-                number,
-                reference: submission.reference,
                 is_direct: conversation.is_direct,
                 kept: conversation.kept.clone(),
                 trace_id: trace.map(|trace| trace.trace_id),
-            });
+            };
+            let run = Run::new(number, submission.reference, about, self.members.known_count());
+            let awaited = &mut self.accepting.awaited;
+            if !awaited.last_mut().is_some_and(|last| last.take_next(&run)) {
+                awaited.push(run);
+            }
         } else if let Some(text) = &conversation.kept {
             self.tell(client, text, ports);
         }
@@ -330,63 +322,24 @@ impl Hub {
 
     /// Appends what was accepted, and delivers it. Its senders are told when it is on the disk.
     pub(super) fn commit(&mut self, now: Now, ports: &mut impl Ports) {
-        let Accepting { builder, receipts, interest, .. } = std::mem::take(&mut self.accepting);
+        let Accepting { builder, awaited, interest, .. } = std::mem::take(&mut self.accepting);
         let Some((first, builder)) = builder.filter(|(_, builder)| !builder.is_empty()) else { return };
         self.accepting.expected_bytes = builder.bytes();
         let Some(run) = self.replica.append(builder.finish(first)) else { return };
         for link in self.links.values_mut() {
             link.is_awaited |= interest.includes(link.node);
         }
-        self.unacknowledged.extend(receipts);
-        self.acknowledge(now, ports);
+        self.receipts.accepted(awaited);
+        self.acknowledge(now);
         self.deliver(&run, now, ports);
     }
 
-    /// Tells the senders of what is on the disk that it is, and where else.
-    pub(super) fn acknowledge(&mut self, now: Now, ports: &mut impl Ports) {
-        let synced = self.replica.log().synced(self.settings.origin);
-        let mut numbers = None;
-        while let Some(accepted) = self.unacknowledged.pop_front_if(|accepted| accepted.number <= synced) {
-            self.send_accepted(&accepted, now, ports);
-            let first = numbers.map_or(accepted.number, |(first, _)| first);
-            numbers = Some((first, accepted.number));
-        }
-        // Peers can have confirmed it before the disk here did.
-        if let Some((first, last)) = numbers.filter(|_| self.settings.has_store) {
-            self.tell_holding(first..=last, ports);
-        }
-    }
-
-    fn send_accepted(&mut self, accepted: &Accepted, now: Now, ports: &mut impl Ports) {
-        let receipt = extended::Receipt {
-            reference: accepted.reference,
-            state: if accepted.kept.is_some() { State::Kept } else { State::Accepted }.into(),
-            id: Some(MessageId { origin: Some(self.settings.origin.into()), number: accepted.number }),
-            nodes_holding: 1,
-            nodes_known: count(self.members.known_count()),
-            reason: accepted.kept.clone().unwrap_or_default(),
-            trace_id: accepted.trace_id.map(|id| TraceId(id).to_string()).unwrap_or_default(),
-            ..extended::Receipt::default()
-        };
-        Self::send_receipt(accepted.client, receipt.clone(), ports);
-        let pending = Pending::new(accepted.client, accepted.sender, accepted.is_direct, receipt, now);
-        self.receipts.insert(accepted.number, pending);
-    }
-
-    fn refuse(&self, client: ClientId, reference: u64, refusal: &Refusal, ports: &mut impl Ports) {
+    fn refuse(&mut self, client: ClientId, reference: u64, refusal: &Refusal, ports: &mut impl Ports) {
         let is_extended = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Extended);
         if !is_extended {
             return self.tell(client, &refusal.to_string(), ports);
         }
-        let mut out = Vec::new();
-        FromNode::Receipt(extended::Receipt {
-            reference,
-            state: State::Refused.into(),
-            reason: refusal.to_string(),
-            ..extended::Receipt::default()
-        })
-        .encode(&mut out);
-        ports.to_client(client, &out, None);
+        self.refusals.add(client, reference, refusal.to_string());
     }
 
     /// A message to the service itself: somebody who is alone gets a reply.

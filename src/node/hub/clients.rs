@@ -11,8 +11,8 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    ClientId, Hub, Mark, Now, Ports, Sampled, Verdict, accept::Conversation, claims::entry_id, delivery::Cursor,
-    history::Shelf, past::Past,
+    ClientId, Hub, Mark, Now, Ports, Sampled, Verdict, accept::Conversation, delivery::Cursor, history::Shelf,
+    past::Past,
 };
 use crate::{
     chat::{Command, Name, Passphrase, Registration, directory::KeyHash},
@@ -206,6 +206,7 @@ impl Hub {
             }
             FromClient::Goodbye => {
                 self.commit(now, ports);
+                self.tell_receipts(ports);
                 let mut out = Vec::new();
                 frames::encode_empty(&mut out, frames::kind::GOODBYE_ANSWER);
                 ports.to_client(client, &out, None);
@@ -214,6 +215,7 @@ impl Hub {
             }
             FromClient::HalfClosed => {
                 self.commit(now, ports);
+                self.tell_receipts(ports);
                 ports.close_client(client);
             }
             FromClient::Command(command) => self.command(client, command, now, ports),
@@ -230,19 +232,9 @@ impl Hub {
                 if self.clients.get(&client).is_some_and(is_behind) {
                     self.replaying.insert(client);
                 }
+                self.release_receipts(client, ports);
             }
-            FromClient::Written(marks) => {
-                let name =
-                    self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
-                for mark in marks {
-                    if mark.is_mail {
-                        self.note_read(mark.recipient, entry_id(mark.origin, mark.number), now);
-                    }
-                    if mark.wants_receipt {
-                        self.report(Outcome::delivered(mark.origin, mark.number, name.clone()));
-                    }
-                }
-            }
+            FromClient::Written(marks) => self.written(client, marks, now),
             FromClient::Closed { unwritten } => self.closed(client, &unwritten, now, ports),
             FromClient::Hashed(hash) => self.hashed(client, hash, now, ports),
             FromClient::Checked(verdict) => self.checked(client, verdict, now, ports),
@@ -335,6 +327,8 @@ impl Hub {
         self.unfollow(client);
         self.rereading.remove(&client);
         self.going_through.remove(&client);
+        self.receipts.listener_left(client);
+        self.refusals.listener_left(client);
         let Some(state) = self.clients.remove(&client) else { return };
         if let Some(former) = state.past.former() {
             self.successors.remove(&former);
@@ -360,8 +354,7 @@ impl Hub {
         for mark in unwritten.iter().filter(|mark| mark.is_direct && !mark.is_mail) {
             let is_elsewhere = self.directory.person(mark.recipient).is_some();
             if !is_elsewhere && !self.directory.may_resume(mark.recipient) {
-                let (origin, number) = (mark.origin, mark.number);
-                self.report(Outcome::gone(origin, number));
+                self.report(Outcome { count: mark.count, ..Outcome::gone(mark.origin, mark.number) });
             }
         }
     }

@@ -4,15 +4,15 @@
 //! it, and that one answers with how things are and goes on with each change. Whether or not it can be asked, the
 //! heights tell how many nodes hold a message.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use super::{ClientId, Hub, Ports, clients::count, receipts::Listener};
+use super::{ClientId, Hub, Ports, clients::count, fate::Listener};
 use crate::{
     chat::Registration,
     clique::{LinkId, Origin},
     wire::{
         Dialect,
-        extended::{MessageId, Receipt, State},
+        extended::{MessageId, Receipt, ReceiptRun, State},
         peer::{Awaited, PeerFrame},
     },
 };
@@ -21,7 +21,26 @@ use crate::{
 pub(super) const MAX_UNSETTLED: usize = 1_000;
 
 /// What clients of this node wait for from others, by the node that accepted it.
-pub(super) type Following = BTreeMap<(Origin, ClientId), (Registration, Vec<Awaited>)>;
+pub(super) type Following = BTreeMap<(ClientId, Origin), Followed>;
+
+#[derive(Debug)]
+pub(super) struct Followed {
+    registration: Registration,
+    awaited: Vec<Awaited>,
+    /// There was no room for the last news: when there is, the present state is asked for.
+    is_behind: bool,
+}
+
+impl Followed {
+    fn question(&self, client: ClientId) -> PeerFrame {
+        PeerFrame::Unsettled { client, registration: self.registration, awaited: self.awaited.clone() }
+    }
+}
+
+fn all_of(client: ClientId) -> RangeInclusive<(ClientId, Origin)> {
+    let origin = |node, incarnation| Origin { node, incarnation };
+    (client, origin(0, 0))..=(client, origin(u16::MAX, u64::MAX))
+}
 
 impl Hub {
     /// A client that has come back as this registration waits for receipts of these messages.
@@ -33,33 +52,30 @@ impl Hub {
         ports: &mut impl Ports,
     ) {
         let mut elsewhere: BTreeMap<Origin, Vec<Awaited>> = BTreeMap::new();
-        let mut news = Vec::new();
         for (origin, awaited) in unsettled.into_iter().take(MAX_UNSETTLED) {
-            let listener = Listener::Here(client);
             if origin != self.settings.origin {
                 elsewhere.entry(origin).or_default().push(awaited);
-            } else if let Some(receipt) = self.hand_over(registration, awaited, listener) {
-                news.push((listener, receipt));
+            } else if self.receipts.hand_over(registration, awaited, Listener::Here(client)) {
                 continue;
             }
-            news.extend(self.held_by(origin, awaited).map(|receipt| (listener, receipt)));
-        }
-        self.send_receipts(news, ports);
-        for (origin, awaited) in elsewhere {
-            if let Some(linked) = self.members.linked(origin.node).filter(|linked| linked.origin == origin) {
-                let awaited = awaited.clone();
-                ports.to_link(linked.link, PeerFrame::Unsettled { client, registration, awaited });
+            // They are few, and the connection is new: there is room.
+            if let Some(receipt) = self.held_by(origin, awaited) {
+                Self::send_receipts(client, ReceiptRun { first: Some(receipt), count: 1 }, ports);
             }
-            self.following.insert((origin, client), (registration, awaited));
+        }
+        for (origin, awaited) in elsewhere {
+            let followed = Followed { registration, awaited, is_behind: false };
+            if let Some(linked) = self.members.linked(origin.node).filter(|linked| linked.origin == origin) {
+                ports.to_link(linked.link, followed.question(client));
+            }
+            self.following.insert((client, origin), followed);
         }
     }
 
     /// Asks a node with which there is a new link for what clients here wait for.
     pub(super) fn ask_unsettled(&self, link: LinkId, origin: Origin, ports: &mut impl Ports) {
-        let theirs = self.following.range((origin, ClientId::MIN)..=(origin, ClientId::MAX));
-        for ((_, client), (registration, awaited)) in theirs {
-            let (client, registration, awaited) = (*client, *registration, awaited.clone());
-            ports.to_link(link, PeerFrame::Unsettled { client, registration, awaited });
+        for ((client, _), followed) in self.following.iter().filter(|((_, followed), _)| *followed == origin) {
+            ports.to_link(link, followed.question(*client));
         }
     }
 
@@ -69,39 +85,58 @@ impl Hub {
         node: Origin,
         (client, registration): (u64, Registration),
         awaited: Vec<Awaited>,
-        ports: &mut impl Ports,
     ) {
         let listener = Listener::There { node, client };
-        let news = awaited
-            .into_iter()
-            .take(MAX_UNSETTLED)
-            .filter_map(|awaited| self.hand_over(registration, awaited, listener).map(|receipt| (listener, receipt)));
-        let news = news.collect();
-        self.send_receipts(news, ports);
+        for awaited in awaited.into_iter().take(MAX_UNSETTLED) {
+            self.receipts.hand_over(registration, awaited, listener);
+        }
     }
 
-    /// Another node has receipts for a client here.
-    pub(super) fn receipts_for(&self, client: ClientId, receipts: Vec<Receipt>, ports: &mut impl Ports) {
+    /// Another node has receipts for a client here. If there is no room for them it is asked for the state again when
+    /// there is.
+    pub(super) fn receipts_for(
+        &mut self,
+        node: Origin,
+        client: ClientId,
+        receipts: Vec<ReceiptRun>,
+        ports: &mut impl Ports,
+    ) {
         let is_there = self
             .clients
             .get(&client)
             .is_some_and(|state| state.dialect == Dialect::Extended && state.registration().is_some());
-        if is_there {
-            receipts.into_iter().for_each(|receipt| Self::send_receipt(client, receipt, ports));
+        if !is_there {
+            return;
+        }
+        for receipts in receipts {
+            if !ports.client_has_room(client) {
+                if let Some(followed) = self.following.get_mut(&(client, node)) {
+                    followed.is_behind = true;
+                }
+                return;
+            }
+            Self::send_receipts(client, receipts, ports);
+        }
+    }
+
+    /// A client has room again for receipts from other nodes. Where there is no link it is asked on the next.
+    pub(super) fn ask_again(&mut self, client: ClientId, ports: &mut impl Ports) {
+        for ((_, origin), followed) in self.following.range_mut(all_of(client)) {
+            let linked = self.members.linked(origin.node).filter(|linked| linked.origin == *origin);
+            if std::mem::take(&mut followed.is_behind)
+                && let Some(linked) = linked
+            {
+                ports.to_link(linked.link, followed.question(client));
+            }
         }
     }
 
     /// A client is gone, and so is who waited.
     pub(super) fn unfollow(&mut self, client: ClientId) {
-        self.following.retain(|(_, follower), _| *follower != client);
-    }
-
-    /// From now on receipts of a message go to this listener. Gives the present one.
-    fn hand_over(&mut self, sender: Registration, awaited: Awaited, listener: Listener) -> Option<Receipt> {
-        let pending = self.receipts.sent_by(sender, awaited.number)?;
-        pending.listener = listener;
-        pending.receipt.reference = awaited.reference;
-        Some(pending.receipt.clone())
+        while let Some((key, _)) = self.following.range(all_of(client)).next() {
+            let key = *key;
+            self.following.remove(&key);
+        }
     }
 
     /// What the heights say of a message that this node does not know as its own any more; nothing if nobody holds it.

@@ -204,7 +204,7 @@ impl Hub {
         self.peer_holds(link, &hello.held, ports);
         let me = self.settings.origin;
         let confirmed = hello.held.iter().find(|held| held.origin == me).map_or(0, |held| held.height);
-        self.confirmed(node, confirmed, ports);
+        self.confirmed(node, confirmed);
         self.learn(&hello.members, ports);
     }
 
@@ -237,7 +237,7 @@ impl Hub {
         self.people_changed(changes, ports);
         self.settle(settled, now, ports);
         self.nodes_changed = true;
-        self.reachable_shrank(ports);
+        self.reachable_shrank();
     }
 
     fn drop_link(&mut self, link: LinkId, ports: &mut impl Ports) {
@@ -255,7 +255,7 @@ impl Hub {
                 self.replica.clock().see(time);
                 self.peer_holds(link, &held, ports);
                 if let Some(mine) = held.iter().find(|held| held.origin == self.settings.origin) {
-                    self.confirmed(node, mine.height, ports);
+                    self.confirmed(node, mine.height);
                 }
             }
             PeerFrame::Want { origin, from, stop } => {
@@ -313,9 +313,9 @@ impl Hub {
             }
             PeerFrame::Hello(hello) => self.peer_state(link, *hello, ports),
             PeerFrame::Unsettled { client, registration, awaited } => {
-                self.asked_for_unsettled(origin, (client, registration), awaited, ports);
+                self.asked_for_unsettled(origin, (client, registration), awaited);
             }
-            PeerFrame::Receipts { client, receipts } => self.receipts_for(client, receipts, ports),
+            PeerFrame::Receipts { client, receipts } => self.receipts_for(origin, client, receipts, ports),
             PeerFrame::Report(report) => self.peer_reports(link, *report),
             PeerFrame::Refusal(reason) => ports.close_link(link, &reason),
             PeerFrame::Challenge(_) | PeerFrame::Proof(_) => {

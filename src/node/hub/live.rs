@@ -126,12 +126,12 @@ impl Hub {
                     if let Some(streak) = streak.as_mut().filter(|streak| streak.takes(&said)) {
                         streak.push(position, said);
                     } else if let Some(streak) = streak.replace(Streak::new(position, said)) {
-                        self.to_readers(&streak, now, ports);
+                        self.hand_to_readers(&streak, now, ports);
                     }
                 }
                 Body::Change(change) => {
                     if let Some(streak) = streak.take() {
-                        self.to_readers(&streak, now, ports);
+                        self.hand_to_readers(&streak, now, ports);
                     }
                     self.apply_change((origin, number), time, &change, ports);
                 }
@@ -139,7 +139,7 @@ impl Hub {
             }
         }
         if let Some(streak) = streak {
-            self.to_readers(&streak, now, ports);
+            self.hand_to_readers(&streak, now, ports);
         }
     }
 
@@ -148,7 +148,7 @@ impl Hub {
         self.by_registration.contains_key(&to) || self.successors.contains_key(&to) || self.ended.contains(&to)
     }
 
-    fn to_readers(&mut self, streak: &Streak<'_>, now: Now, ports: &mut impl Ports) {
+    fn hand_to_readers(&mut self, streak: &Streak<'_>, now: Now, ports: &mut impl Ports) {
         let readers: SmallVec<[(Registration, ClientId); 4]> = match streak.to {
             Addressee::Person(_, to) | Addressee::Owner(_, to) => {
                 let here = self.by_registration.get(&to).map(SmallVec::as_slice).unwrap_or_default();
@@ -241,6 +241,7 @@ impl Said<'_> {
         (is_direct || receipts || trace.is_some()).then_some(Mark {
             origin: self.origin,
             number: self.number,
+            count: 1,
             recipient,
             is_direct,
             is_mail: matches!(to, Addressee::Owner(..)),

@@ -16,6 +16,7 @@ mod alarms;
 mod claims;
 mod clients;
 mod delivery;
+mod fate;
 mod feeding;
 mod following;
 mod history;
@@ -25,15 +26,18 @@ mod mailboxes;
 mod outcomes;
 mod overview;
 mod past;
+mod pending;
 mod people;
 mod ports;
 mod reading;
 mod receipts;
+mod refusals;
 mod registering;
 mod repair;
 mod reports;
 mod retention;
 mod rooms;
+mod runs;
 mod splits;
 mod storage;
 mod storing;
@@ -48,15 +52,16 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use self::{
-    accept::{Accepted, Accepting},
+    accept::Accepting,
     clients::Client,
     delivery::Cursor,
     following::Following,
     links::Link,
     outcomes::{Outcomes, Owed},
     overview::Reported,
+    pending::Receipts,
     reading::Reads,
-    receipts::Receipts,
+    refusals::Refusals,
     splits::Splits,
 };
 pub use self::{
@@ -207,9 +212,8 @@ pub struct Hub {
     /// What became of entries of this node, not yet told.
     outcomes_here: Outcomes,
     accepting: Accepting,
-    /// Taken, appended, and not yet on the disk: their senders are told once they are.
-    unacknowledged: VecDeque<Accepted>,
     receipts: Receipts,
+    refusals: Refusals,
     following: Following,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
@@ -258,8 +262,8 @@ impl Hub {
             outcomes_taken: BTreeMap::new(),
             outcomes_here: Outcomes::default(),
             accepting: Accepting::default(),
-            unacknowledged: VecDeque::new(),
             receipts: Receipts::default(),
+            refusals: Refusals::default(),
             following: Following::new(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
@@ -334,9 +338,10 @@ impl Hub {
         self.reread(now);
         self.replay(now, ports);
         self.evict(ports);
-        self.acknowledge(now, ports);
-        self.tell_outcomes(ports);
-        self.tell_steps(now, ports);
+        self.acknowledge(now);
+        self.note_outcomes(ports);
+        self.note_steps(now);
+        self.tell_receipts(ports);
         self.tell_people_news(ports);
         self.announce_lost(now, ports);
         self.tell_nodes_news(ports);
@@ -419,6 +424,7 @@ impl Hub {
             self.tell_read(Some(owner), now);
         }
         self.commit(now, ports);
+        self.tell_receipts(ports);
         self.has_said_goodbye = true;
         for link in self.links.keys() {
             ports.to_link(*link, PeerFrame::Goodbye);

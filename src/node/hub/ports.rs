@@ -66,11 +66,15 @@ pub enum Verdict {
     Busy,
 }
 
-/// Put on a client's output behind a message: what to report once it is written to the socket.
+/// Put on a client's output behind a message: what to report once it is written to the socket. Of messages with
+/// consecutive numbers and nothing else to tell apart there is one for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     pub origin: Origin,
+    /// Of the first message.
     pub number: u64,
+    /// How many messages.
+    pub count: u64,
     pub recipient: Registration,
     /// To this person alone.
     pub is_direct: bool,
@@ -83,6 +87,29 @@ pub struct Mark {
     pub queued_unix_us: u64,
     /// When it was accepted, in Unix milliseconds, if it comes from the log instead of live.
     pub replayed_from_unix_ms: Option<u64>,
+}
+
+impl Mark {
+    /// Becomes one for the messages of `next` too, if it can.
+    pub fn take_next(&mut self, next: &Self) -> bool {
+        let is_plain = |mark: &Self| mark.trace.is_none() && !mark.is_mail;
+        let is_alike = is_plain(self)
+            && is_plain(next)
+            && (self.origin, self.number + self.count) == (next.origin, next.number)
+            && (self.recipient, self.is_direct, self.wants_receipt)
+                == (next.recipient, next.is_direct, next.wants_receipt);
+        if is_alike {
+            self.count += next.count;
+        }
+        is_alike
+    }
+
+    /// What is left of it without its first messages, if there are more.
+    #[must_use]
+    pub fn without(self, count: u64) -> Option<Self> {
+        let left = self.count.checked_sub(count).filter(|left| *left > 0)?;
+        Some(Self { number: self.number + count, count: left, ..self })
+    }
 }
 
 /// The decision to trace a message, made where it came in.

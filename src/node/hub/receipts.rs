@@ -1,201 +1,103 @@
-//! What became of the messages of this node's extended clients, and who hears of it.
+//! Senders hear what became of their messages.
 //!
 //! A message belongs to the registration that sent it; its receipts go to the connection on which it was sent, or to the
-//! one that asked for them since, here or on another node (see `following`).
+//! one that asked for them since, here or on another node (see `following`). What becomes so during a turn is told at its
+//! end, in as few frames as it takes. While a client's output is over its bound, what it is to hear waits as what it is: a
+//! state, not a queue.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use super::{ClientId, Hub, Now, Ports, clients::count};
+use super::{ClientId, Hub, Mark, Now, Ports, claims::entry_id, clients::Client, fate::Listener};
 use crate::{
-    chat::{Registration, notice},
+    chat::notice,
     clique::Origin,
     wire::{
         Dialect,
         entry::read_entry,
-        extended::{FromNode, Receipt, State},
-        peer::{MAX_RECIPIENT_NAMES, Outcome, PeerFrame},
+        extended::ReceiptRun,
+        peer::{Outcome, PeerFrame},
     },
 };
 
-/// Messages whose senders are still told news; beyond it the oldest are forgotten.
-const MAX_PENDING: usize = 100_000;
-/// Messages of which there is no more news, kept so that a sender whose connection broke just then can still hear it.
-const MAX_SETTLED: usize = 10_000;
 /// If not all nodes within reach hold a message after this long, its sender hears how many do, in milliseconds. Also the
 /// pause between two looks, and so between two receipts of one message.
 const STEP_MS: u64 = 200;
-
-/// Where the sender of a message hears of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Listener {
-    Here(ClientId),
-    /// On a connection of another node.
-    There {
-        node: Origin,
-        client: u64,
-    },
-}
-
-/// A message that its sender may still hear of.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) listener: Listener,
-    sender: Registration,
-    is_direct: bool,
-    accepted_ms: u64,
-    pub(super) receipt: Receipt,
-}
-
-impl Pending {
-    pub(super) fn new(client: ClientId, sender: Registration, is_direct: bool, receipt: Receipt, now: Now) -> Self {
-        Self { listener: Listener::Here(client), sender, is_direct, accepted_ms: now.monotonic_ms, receipt }
-    }
-
-    fn is_settled(&self) -> bool {
-        let everywhere = self.receipt.nodes_holding >= self.receipt.nodes_known;
-        // A message to everyone is delivered to whoever comes; it is never finished, only forgotten.
-        self.receipt.state() == State::Undelivered || everywhere && self.is_direct && self.receipt.recipients > 0
-    }
-
-    fn take_outcome(&mut self, outcome: Outcome) {
-        let receipt = &mut self.receipt;
-        receipt.recipients = receipt.recipients.saturating_add(outcome.delivered);
-        if self.is_direct {
-            // A resumed client can be sent the same message on two connections.
-            receipt.recipients = receipt.recipients.min(1);
-        }
-        for name in outcome.names {
-            if receipt.recipients_names.len() < MAX_RECIPIENT_NAMES && !receipt.recipients_names.contains(&name) {
-                receipt.recipients_names.push(name);
-            }
-        }
-        receipt.state = if outcome.gone { State::Undelivered } else { State::Delivered }.into();
-        if outcome.gone {
-            receipt.reason = notice::gone("the addressee");
-        }
-    }
-}
-
-/// By number of the entry; and how far each node has confirmed this node's log.
-#[derive(Debug, Default)]
-pub(super) struct Receipts {
-    pending: BTreeMap<u64, Pending>,
-    settled: BTreeMap<u64, Pending>,
-    confirmed: BTreeMap<u16, u64>,
-    looked_ms: u64,
-}
-
-impl Receipts {
-    pub(super) fn insert(&mut self, number: u64, pending: Pending) {
-        self.pending.insert(number, pending);
-        if self.pending.len() > MAX_PENDING {
-            self.pending.pop_first();
-        }
-    }
-
-    /// A message of this sender that is not forgotten yet.
-    pub(super) fn sent_by(&mut self, sender: Registration, number: u64) -> Option<&mut Pending> {
-        let known = self.pending.get_mut(&number).or_else(|| self.settled.get_mut(&number))?;
-        (known.sender == sender).then_some(known)
-    }
-
-    fn holding(&self, number: u64) -> usize {
-        1 + self.confirmed.values().filter(|height| **height >= number).count()
-    }
-
-    /// Puts a message aside of which nothing more is to be said, if it is so.
-    fn settle(&mut self, number: u64) {
-        if self.pending.get(&number).is_some_and(Pending::is_settled)
-            && let Some(settled) = self.pending.remove(&number)
-        {
-            self.settled.insert(number, settled);
-            if self.settled.len() > MAX_SETTLED {
-                self.settled.pop_first();
-            }
-        }
-    }
-}
+/// Runs that a client whose output has drained hears of before it is shown more messages; so neither holds up the other.
+const MAX_BEFORE_MESSAGES: usize = 64;
 
 impl Hub {
-    /// Takes note of how far a node holds this node's log, and tells senders whose messages all reachable nodes have now.
-    pub(super) fn confirmed(&mut self, node: u16, height: u64, ports: &mut impl Ports) {
-        let before = self.receipts.confirmed.insert(node, height).unwrap_or(0);
+    /// What is on the disk is as good as told: its senders hear of it at the end of the turn.
+    pub(super) fn acknowledge(&mut self, now: Now) {
+        let synced = self.replica.log().synced(self.settings.origin);
+        self.receipts.acknowledge(synced, now.monotonic_ms);
+    }
+
+    /// Takes note of how far a node holds this node's log.
+    pub(super) fn confirmed(&mut self, node: u16, height: u64) {
+        let before = self.receipts.confirm(node, height);
         if height > before {
-            self.tell_holding(before + 1..=height, ports);
+            self.note_holding(before + 1..=height);
         }
     }
 
     /// Fewer nodes are reachable: what waits for them only is as far as it can be.
-    pub(super) fn reachable_shrank(&mut self, ports: &mut impl Ports) {
-        self.tell_holding(0..=u64::MAX, ports);
+    pub(super) fn reachable_shrank(&mut self) {
+        self.note_holding(0..=u64::MAX);
     }
 
     /// A node has restarted with nothing: what it had confirmed does not count any more.
     pub(super) fn unconfirm(&mut self, node: u16) {
-        self.receipts.confirmed.remove(&node);
+        self.receipts.unconfirm(node);
     }
 
-    /// Tells senders whose messages all reachable nodes have now.
-    pub(super) fn tell_holding(&mut self, numbers: std::ops::RangeInclusive<u64>, ports: &mut impl Ports) {
-        let reachable = self.members.reachable_count();
-        self.tell_held(numbers, |_, holding| holding >= reachable, ports);
+    /// Notes which of these messages all reachable nodes have now.
+    fn note_holding(&mut self, numbers: RangeInclusive<u64>) {
+        let everywhere = self.receipts.held_by(self.members.reachable_count());
+        let last = everywhere.min(*numbers.end());
+        self.receipts.hold(*numbers.start()..=last, self.members.known_count());
     }
 
-    /// Tells senders whose messages some nodes within reach still lack after a while how many have them.
-    pub(super) fn tell_steps(&mut self, now: Now, ports: &mut impl Ports) {
+    /// Notes how many nodes have what some within reach still lack after a while.
+    pub(super) fn note_steps(&mut self, now: Now) {
         if now.monotonic_ms < self.receipts.looked_ms + STEP_MS {
             return;
         }
         self.receipts.looked_ms = now.monotonic_ms;
-        let confirmed = |node: u16| self.receipts.confirmed.get(&node).copied().unwrap_or(0);
         let linked = self.members.iter().filter(|(_, linked)| linked.is_some());
-        let everywhere = linked.map(|(member, _)| confirmed(member.node)).min().unwrap_or(u64::MAX);
-        let somewhere = self.receipts.confirmed.values().copied().max().unwrap_or(0);
-        if everywhere < somewhere {
-            let is_waiting = |pending: &Pending, _| now.monotonic_ms >= pending.accepted_ms + STEP_MS;
-            self.tell_held(everywhere + 1..=somewhere, is_waiting, ports);
+        let everywhere = linked.map(|(member, _)| self.receipts.confirmed(member.node)).min().unwrap_or(u64::MAX);
+        let somewhere = self.receipts.confirmed_somewhere();
+        if everywhere < somewhere
+            && let Some(last) = self.receipts.acknowledged_by(everywhere + 1, now.monotonic_ms.saturating_sub(STEP_MS))
+        {
+            self.receipts.hold(everywhere + 1..=last.min(somewhere), self.members.known_count());
         }
     }
 
-    fn tell_held(
-        &mut self,
-        numbers: std::ops::RangeInclusive<u64>,
-        is_worth_it: impl Fn(&Pending, usize) -> bool,
-        ports: &mut impl Ports,
-    ) {
-        let known = self.members.known_count();
-        let changed: Vec<(u64, usize)> = self
-            .receipts
-            .pending
-            .range(numbers)
-            .map(|(number, pending)| (*number, pending, self.receipts.holding(*number)))
-            .filter(|(_, pending, holding)| {
-                count(*holding) > pending.receipt.nodes_holding && is_worth_it(pending, *holding)
-            })
-            .map(|(number, _, holding)| (number, holding))
-            .collect();
-        let mut news = Vec::new();
-        for (number, holding) in changed {
-            let Some(pending) = self.receipts.pending.get_mut(&number) else { continue };
-            pending.receipt.nodes_holding = count(holding);
-            pending.receipt.nodes_known = count(known);
-            if pending.receipt.recipients == 0 {
-                pending.receipt.state = State::Replicated.into();
-            }
-            news.push((pending.listener, pending.receipt.clone()));
-            self.receipts.settle(number);
-        }
-        self.send_receipts(news, ports);
+    /// Tells senders what there is to tell, as far as there is room.
+    pub(super) fn tell_receipts(&mut self, ports: &mut impl Ports) {
+        self.tell_refusals(ports);
+        let news = self.receipts.take_news();
+        self.tell_runs(news, ports);
     }
 
-    /// Sends receipts to where their senders are, those for one connection of another node together.
-    pub(super) fn send_receipts(&self, receipts: Vec<(Listener, Receipt)>, ports: &mut impl Ports) {
-        let mut there: BTreeMap<(Origin, u64), Vec<Receipt>> = BTreeMap::new();
-        for (listener, receipt) in receipts {
-            match listener {
-                Listener::Here(client) => Self::send_receipt(client, receipt, ports),
-                Listener::There { node, client } => there.entry((node, client)).or_default().push(receipt),
+    fn tell_runs(&mut self, news: Vec<u64>, ports: &mut impl Ports) {
+        let mut there: BTreeMap<(Origin, u64), Vec<ReceiptRun>> = BTreeMap::new();
+        for first in news {
+            let Some(run) = self.receipts.run(first) else { continue };
+            match run.listener() {
+                Listener::Here(client) if self.clients.contains_key(&client) => {
+                    if self.receipts.is_held_back(client) || !ports.client_has_room(client) {
+                        self.receipts.hold_back(client, first);
+                        continue;
+                    }
+                    run.news(self.settings.origin).for_each(|receipts| Self::send_receipts(client, receipts, ports));
+                }
+                Listener::Here(_) => {}
+                Listener::There { node, client } => {
+                    there.entry((node, client)).or_default().extend(run.news(self.settings.origin));
+                }
             }
+            self.receipts.told(first);
         }
         for ((node, client), receipts) in there {
             // Without a link the other node asks again once there is one.
@@ -205,13 +107,42 @@ impl Hub {
         }
     }
 
-    pub(super) fn send_receipt(client: ClientId, receipt: Receipt, ports: &mut impl Ports) {
+    pub(super) fn send_receipts(client: ClientId, receipts: ReceiptRun, ports: &mut impl Ports) {
         let mut out = Vec::new();
-        FromNode::Receipt(receipt).encode(&mut out);
+        receipts.encode(&mut out);
         ports.to_client(client, &out, None);
     }
 
-    /// Passes on what became of an entry: to its sender if that is here, else to the node that accepted it.
+    /// A client's output has room again.
+    pub(super) fn release_receipts(&mut self, client: ClientId, ports: &mut impl Ports) {
+        self.release_refusals(client, ports);
+        let news = self.receipts.release(client, MAX_BEFORE_MESSAGES);
+        self.tell_runs(news, ports);
+        self.ask_again(client, ports);
+    }
+
+    /// These messages were written to a client's socket.
+    pub(super) fn written(&mut self, client: ClientId, marks: Vec<Mark>, now: Now) {
+        let name = self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
+        let mut run: Option<Outcome> = None;
+        for mark in marks {
+            if mark.is_mail {
+                self.note_read(mark.recipient, entry_id(mark.origin, mark.number), now);
+            }
+            match &mut run {
+                _ if !mark.wants_receipt => {}
+                Some(run) if (run.origin, run.end()) == (mark.origin, mark.number) => run.count += mark.count,
+                _ => {
+                    let next =
+                        Outcome { count: mark.count, ..Outcome::delivered(mark.origin, mark.number, name.clone()) };
+                    run.replace(next).into_iter().for_each(|run| self.report(run));
+                }
+            }
+        }
+        run.into_iter().for_each(|run| self.report(run));
+    }
+
+    /// Passes on what became of entries: to their senders if they are here, else to the node that accepted them.
     pub(super) fn report(&mut self, outcome: Outcome) {
         let node = outcome.origin.node;
         if outcome.origin == self.settings.origin {
@@ -221,32 +152,20 @@ impl Hub {
         }
     }
 
-    /// Tells senders what became of their messages.
-    pub(super) fn tell_outcomes(&mut self, ports: &mut impl Ports) {
-        let synced = self.replica.log().synced(self.settings.origin);
+    /// Notes what became of this node's messages. Delivery does not wait for the disk; senders hear first that a message
+    /// is kept.
+    pub(super) fn note_outcomes(&mut self, ports: &mut impl Ports) {
         for outcome in self.outcomes_here.take() {
-            if outcome.number > synced {
-                // Delivery does not wait for the disk; its sender hears first that the message is kept.
-                self.outcomes_here.add(outcome);
-            } else {
-                self.tell_outcome(outcome, ports);
+            self.receipts.take_outcome(&outcome);
+            if outcome.gone {
+                let height = self.replica.log().height(self.settings.origin);
+                for number in outcome.first..outcome.end().min(height + 1) {
+                    if !self.receipts.knows(number) {
+                        self.tell_gone(number, ports);
+                    }
+                }
             }
         }
-    }
-
-    /// Tells the sender, who was or is connected here.
-    fn tell_outcome(&mut self, outcome: Outcome, ports: &mut impl Ports) {
-        let number = outcome.number;
-        let Some(pending) = self.receipts.pending.get_mut(&number) else {
-            if outcome.gone && !self.receipts.settled.contains_key(&number) {
-                self.tell_gone(number, ports);
-            }
-            return;
-        };
-        pending.take_outcome(outcome);
-        let news = vec![(pending.listener, pending.receipt.clone())];
-        self.receipts.settle(number);
-        self.send_receipts(news, ports);
     }
 
     /// Tells a sender whose dialect has no receipts.

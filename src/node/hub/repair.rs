@@ -16,7 +16,7 @@ impl Hub {
             FromStore::Synced { sequence } => {
                 let asks = self.replica.synced(sequence);
                 Self::send_asks(asks, ports);
-                self.acknowledge(now, ports);
+                self.acknowledge(now);
             }
             FromStore::Read { id, chunk } => self.read(id, chunk, now, ports),
             FromStore::Unwritable { reason } => self.unwritable = Some(reason),
