@@ -173,6 +173,7 @@ type OpenDatabase = Box<dyn Fn() -> Result<Database, Trouble> + Send + std::mark
 
 /// A store that has been opened and read through.
 pub struct Store {
+    node: u16,
     directory: PathBuf,
     sync: Sync,
     /// `None` while it cannot be opened.
@@ -232,8 +233,8 @@ impl Store {
                     let recovered: Vec<Recovered> = scanned.into_iter().map(|scanned| scanned.recovered).collect();
                     let origins = recovered.iter().map(|found| (found.origin, Stored::recovered(found))).collect();
                     let database = Arc::new(RwLock::new(Some(database)));
-                    let (directory, sync) = (directory.clone(), settings.sync);
-                    let store = Self { directory, sync, database, open, origins, lock };
+                    let (node, directory, sync) = (settings.node, directory.clone(), settings.sync);
+                    let store = Self { node, directory, sync, database, open, origins, lock };
                     return Ok(Opened { store, state, recovered });
                 }
                 Err(refused) => match refused.explain(directory, settings.node) {

@@ -59,12 +59,20 @@ fn cost_bytes(item: &ToStore) -> usize {
     }
 }
 
+/// Whether somebody waits for something to be on the disk here: senders do for what this node accepted.
+fn is_awaited(item: &ToStore, node: u16) -> bool {
+    !matches!(item, ToStore::Entries { origin, .. } if origin.node != node)
+}
+
 /// How the router talks to the store. Never waits.
 #[derive(Clone)]
 pub struct StoreHandle {
     writes: Sender<Job>,
     reads: Sender<Job>,
     queued_bytes: Arc<AtomicUsize>,
+    /// Whose entries are waited for: those of this node.
+    node: u16,
+    writer: Thread,
 }
 
 impl fmt::Debug for StoreHandle {
@@ -83,8 +91,12 @@ impl StoreHandle {
                 &self.writes
             }
         };
+        let is_awaited = is_awaited(&item, self.node);
         // An error means that the store is closed.
         let _ = queue.send(Job::Do(item));
+        if is_awaited {
+            self.writer.unpark();
+        }
     }
 }
 
@@ -117,22 +129,23 @@ pub fn start(store: Store, answer: Answer) -> io::Result<(StoreHandle, StoreThre
     let (writes, write_jobs) = channel();
     let (reads, read_jobs) = channel();
     let (queued_bytes, is_closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let handle = StoreHandle { writes: writes.clone(), reads, queued_bytes: queued_bytes.clone() };
+    let node = store.node;
     let database = store.database.clone();
     let lock = store.lock;
     let writer = Writer::new(
-        Target { directory: store.directory, sync: store.sync, database: store.database, open: store.open },
+        Target { node, directory: store.directory, sync: store.sync, database: store.database, open: store.open },
         store.origins,
         answer.clone(),
-        queued_bytes,
+        queued_bytes.clone(),
         is_closing.clone(),
     );
     let writer = spawn("store-write", move || {
         let _lock: Lock = lock;
         writer.run(&write_jobs);
     })?;
-    let reader =
-        Reader { database, answer, writer: writer.thread().clone(), check: writes, is_closing: is_closing.clone() };
+    let thread = writer.thread().clone();
+    let handle = StoreHandle { writes: writes.clone(), reads, queued_bytes, node, writer: thread.clone() };
+    let reader = Reader { database, answer, writer: thread, check: writes, is_closing: is_closing.clone() };
     let reader = spawn("store-read", move || reader.run(&read_jobs))?;
     Ok((handle.clone(), StoreThreads { handle, is_closing, writer, reader }))
 }
@@ -143,6 +156,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 
 /// What is written to.
 struct Target {
+    node: u16,
     directory: PathBuf,
     sync: super::Sync,
     database: Shared,

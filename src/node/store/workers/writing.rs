@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Answer, Job, MAX_QUEUED_BYTES, Target, cost_bytes};
+use super::{Answer, Job, MAX_QUEUED_BYTES, Target, cost_bytes, is_awaited};
 use crate::node::{
     hub::{FromStore, ToStore},
     store::{
@@ -25,6 +25,9 @@ use crate::node::{
 const MAX_GROUP_BYTES: usize = 8 << 20;
 /// What may be in the system's hands only, in bytes, whatever the settings say: it is kept here until it is on the disk.
 const MAX_UNSYNCED_BYTES: usize = 64 << 20;
+/// What peers have accepted is on their disks, and gathered here for so long: a sync for each little of it would hold up what
+/// this node has accepted.
+const GATHER_FOR: Duration = Duration::from_millis(10);
 /// Between two tries to write to a disk that is full or broken.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -76,6 +79,9 @@ impl Writer {
         while !is_over {
             match self.wait(jobs) {
                 Ok(job) => {
+                    if matches!(&job, Job::Do(item) if !is_awaited(item, self.target.node)) {
+                        thread::park_timeout(GATHER_FOR);
+                    }
                     let mut next = Some(job);
                     while let Some(job) = next {
                         match job {
