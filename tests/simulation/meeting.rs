@@ -58,8 +58,8 @@ impl World {
         }
         let person = &mut self.people[open.person];
         person.refusals += 1;
-        if person.refusals.is_multiple_of(12) {
-            person.name = format!("{}-{}-{}", person.name, person.id, person.refusals / 12);
+        if person.refusals.is_multiple_of(6) {
+            person.name = format!("{}-{}-{}", person.name, person.id, person.refusals / 6);
             person.has_claimed = false;
         }
         self.ask_for_name(connection);
