@@ -122,7 +122,7 @@ fn parse_frames() -> Box<dyn FnMut()> {
     Box::new(move || {
         let mut buffer = BytesMut::from(&stream[..]);
         while let Ok(Some(frame)) = frames::decode(&mut buffer) {
-            black_box(frames::split_message(&frame));
+            black_box(frames::split_message(frame));
         }
     })
 }

@@ -119,18 +119,18 @@ pub fn encode_nodes(out: &mut Vec<u8>, chat_ports: &[u16]) {
 /// Splits the body of a message from a client into receiver and text. The header's first part is right by definition;
 /// clients that leave it 0 are served by the first space.
 #[must_use]
-pub fn split_message(frame: &Frame) -> Option<(Bytes, Bytes)> {
-    let body = &frame.body;
-    let end = match frame.first_part_bytes {
-        0 => body.iter().position(|byte| *byte == b' ')?,
+pub fn split_message(frame: Frame) -> Option<(Bytes, Bytes)> {
+    let Frame { first_part_bytes, body: mut text, .. } = frame;
+    let end = match first_part_bytes {
+        0 => text.iter().position(|byte| *byte == b' ')?,
         end => end,
     };
-    let receiver = body.slice(..end);
-    let text = match body.get(end) {
-        Some(b' ') => body.slice(end + 1..),
+    let receiver = text.split_to(end);
+    match text.first() {
+        Some(b' ') => text.advance(1),
         Some(_) => return None,
-        None => Bytes::new(),
-    };
+        None => {}
+    }
     Some((receiver, text))
 }
 
@@ -168,7 +168,7 @@ mod tests {
             first_part_bytes,
             body: Bytes::from_static(body),
         };
-        let split = |first, body| split_message(&frame(first, body));
+        let split = |first, body| split_message(frame(first, body));
         assert_eq!(split(3, b"bob hi  x"), Some(("bob".into(), "hi  x".into())));
         assert_eq!(split(0, b"bob hi"), Some(("bob".into(), "hi".into())));
         assert_eq!(split(3, b"bob"), Some(("bob".into(), "".into())));
@@ -205,7 +205,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut buffer = BytesMut::from(&bytes[..]);
             while let Ok(Some(frame)) = decode(&mut buffer) {
-                let _ = split_message(&frame);
+                let _ = split_message(frame);
             }
         }
     }

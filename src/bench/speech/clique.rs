@@ -308,7 +308,7 @@ mod tests {
                 prop_assert_eq!(bytes.len(), template.wire_bytes());
                 let frame = frames::decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();
                 if speech == Speech::Frames {
-                    let (receiver, said) = frames::split_message(&frame).unwrap();
+                    let (receiver, said) = frames::split_message(frame).unwrap();
                     prop_assert_eq!((&receiver[..], &said[..]), (to.as_bytes(), &text[..]));
                     continue;
                 }

@@ -107,33 +107,31 @@ impl Parser {
             let Some(frame) = frame else {
                 return Ok((!messages.is_empty()).then_some(FromClient::Submit(messages)));
             };
-            let submission = self.submission(&frame, received_unix_us, spans)?;
-            match submission {
-                Some(submission) => messages.push(submission),
-                None if messages.is_empty() => return self.other(&frame).map(Some),
-                None => {
-                    self.held_back = Some(frame);
-                    return Ok(Some(FromClient::Submit(messages)));
-                }
+            let frame_bytes = frames::HEADER_BYTES + frame.body.len();
+            let submission = match frame.kind {
+                kind::MESSAGE => message(frame, received_unix_us, spans),
+                _ => match self.sent(&frame, received_unix_us, spans)? {
+                    Some(submission) => submission,
+                    None if messages.is_empty() => return self.other(&frame).map(Some),
+                    None => {
+                        self.held_back = Some(frame);
+                        return Ok(Some(FromClient::Submit(messages)));
+                    }
+                },
+            };
+            if messages.is_empty() {
+                // The rest is most often of the same kind.
+                messages.reserve((1 + buffer.len() / frame_bytes).min(MAX_SUBMISSIONS));
             }
+            messages.push(submission);
             if messages.len() == MAX_SUBMISSIONS {
                 return Ok(Some(FromClient::Submit(messages)));
             }
         }
     }
 
-    /// A frame that is a message.
-    fn submission(
-        &self,
-        frame: &Frame,
-        received_unix_us: u64,
-        spans: &NodeSpans,
-    ) -> Result<Option<Submission>, ParseError> {
-        if frame.kind == kind::MESSAGE {
-            // Without a space there is no addressee; the router refuses it with that reason.
-            let (to, text) = frames::split_message(frame).unwrap_or((Bytes::new(), frame.body.clone()));
-            return Ok(Some(Submission { to, text, reference: 0, sampled: spans.decide(None), received_unix_us }));
-        }
+    /// An extended frame that is a message.
+    fn sent(&self, frame: &Frame, received_unix_us: u64, spans: &NodeSpans) -> Result<Option<Submission>, ParseError> {
         if self.dialect != Dialect::Extended || frame.kind != (extended::number::SEND, 0) {
             return Ok(None);
         }
@@ -226,6 +224,13 @@ impl Parser {
         self.has_registered = true;
         self.name = String::from_utf8_lossy(name).chars().take(64).collect();
     }
+}
+
+/// An original frame that is a message.
+fn message(frame: Frame, received_unix_us: u64, spans: &NodeSpans) -> Submission {
+    // Without a space there is no addressee; the router refuses it with that reason.
+    let (to, text) = frames::split_message(frame).unwrap_or_default();
+    Submission { to, text, reference: 0, sampled: spans.decide(None), received_unix_us }
 }
 
 fn command_input(line: &str) -> FromClient {
