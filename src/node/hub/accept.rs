@@ -36,6 +36,8 @@ pub(super) enum Target {
         registration: Registration,
         /// The node where they were last seen, if that cannot be reached.
         away_on: Option<u16>,
+        /// Until when it need not be said again whose session that is, in Unix milliseconds.
+        recorded_until_ms: u64,
     },
     /// The owner of a claimed name.
     Owner {
@@ -86,7 +88,10 @@ impl Hub {
                 self.refuse(client, submission.reference, &refusal, ports);
             }
             Ok(_) if self.replica.is_full() => self.refuse(client, submission.reference, &Refusal::DiskBehind, ports),
-            Ok(target) => self.accept(client, &submission, &target, now, ports),
+            Ok(target) => {
+                self.record_session(client, &target, now);
+                self.accept(client, &submission, &target, now, ports);
+            }
         }
     }
 
@@ -162,14 +167,15 @@ impl Hub {
             Lookup::Unknown => return Err(Refusal::Nobody(shown())),
         };
         let (name, registration) = (person.name.as_str().into(), person.registration);
-        Ok(Target::Person { name, registration, away_on })
+        let recorded_until_ms = self.recorded_until_ms(person);
+        Ok(Target::Person { name, registration, away_on, recorded_until_ms })
     }
 
     fn accept(&mut self, client: ClientId, submission: &Submission, target: &Target, now: Now, ports: &mut impl Ports) {
         let Some(state) = self.clients.get(&client) else { return };
         let (Some(sender), Some(sender_registration)) = (state.name(), state.registration()) else { return };
         let (to, kept) = match target {
-            Target::Person { name, registration, away_on } => {
+            Target::Person { name, registration, away_on, .. } => {
                 (Addressee::Person(name, *registration), away_on.map(|node| notice::kept(name, node)))
             }
             Target::Owner { name, registration, is_away } => {

@@ -33,6 +33,7 @@ mod repair;
 mod reports;
 mod retention;
 mod rooms;
+mod sessions;
 mod splits;
 mod storage;
 mod storing;
@@ -321,7 +322,7 @@ impl Hub {
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.tell_read(None, now);
         // What is carried over from what is cut goes to the disk together with the cut.
-        self.retain(now);
+        self.retain(now, ports);
         self.commit(now, ports);
         self.repair(now, ports);
         self.write(ports);
