@@ -1,7 +1,7 @@
 //! State changes: what is so from now on. They are log entries like messages, and are merged without regard to their
 //! order (see [`ledger`](super::ledger)).
 
-use super::Registration;
+use super::{Registration, directory::KeyHash};
 
 /// An entry of the log, wherever it is: the node that accepted it, which life of that node, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +26,7 @@ pub enum ChangeKind {
     Membership(Membership),
     Topic(Topic),
     Read(Read),
+    Session(Session),
 }
 
 /// A name has an owner.
@@ -66,4 +67,13 @@ pub struct Read {
     pub registration: Registration,
     /// Of each origin the last entry that was had, and with it all that were sent before it.
     pub heights: Vec<EntryId>,
+}
+
+/// Whose a registration is, if its name is not claimed: that of the client with this session key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Session {
+    /// As its holder wrote it.
+    pub name: String,
+    pub registration: Registration,
+    pub key_hash: KeyHash,
 }

@@ -19,6 +19,8 @@ use crate::{
 
 /// A node asks the others before it gives a name out; this is long enough for that, links that just died included.
 const REGISTER_TIMEOUT_MS: u64 = 5_000;
+/// Registrations of one session that are remembered.
+const MAX_FORMERS: usize = 16;
 /// Messages that are remembered so as not to be shown twice.
 const MAX_RECEIVED: usize = 10_000;
 /// The same of what was said before and shown as history.
@@ -40,6 +42,8 @@ pub struct Identity {
     claiming: Option<Passphrase>,
     /// As the node gave it.
     registration: Option<Registration>,
+    /// All that nodes gave, the first one first.
+    formers: Vec<Registration>,
     /// What was received; none before the first registration.
     received: Option<Heights>,
     /// What was sent and acknowledged.
@@ -62,6 +66,7 @@ impl Identity {
             passphrase,
             claiming: None,
             registration: None,
+            formers: Vec::new(),
             received: None,
             sent: Heights::default(),
             seen: Seen::new(MAX_RECEIVED),
@@ -121,6 +126,7 @@ impl Identity {
             sent: heights_to_proto(&self.sent),
             unsettled,
             registration: self.registration,
+            formers: self.formers.clone(),
         });
         Registering(Register {
             name: self.name.clone(),
@@ -135,6 +141,13 @@ impl Identity {
     pub fn registered(&mut self, registered: &Registered) {
         self.name.clone_from(&registered.name);
         self.registration = registered.registration;
+        if let Some(registration) = registered.registration.filter(|given| !self.formers.contains(given)) {
+            self.formers.push(registration);
+            if self.formers.len() > MAX_FORMERS {
+                // The first says since when it goes.
+                self.formers.remove(1);
+            }
+        }
         self.has_asked_for_history = false;
         // The rooms of a claimed name are known everywhere, and may have been left from another device.
         self.must_join_again = self.received.is_some() && !registered.claimed;

@@ -28,6 +28,12 @@ impl HybridClock {
     }
 }
 
+/// The first time of a millisecond.
+#[must_use]
+pub fn from_unix_ms(unix_ms: u64) -> u64 {
+    unix_ms << COUNTER_BITS
+}
+
 /// The wall-clock part, in Unix milliseconds.
 #[must_use]
 pub fn unix_ms(time: u64) -> u64 {

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     chat::{
         EntryId,
-        change::{ChangeKind, Claim, Membership, Read, Topic},
+        change::{ChangeKind, Claim, Membership, Read, Session, Topic},
     },
     wire::proto::generated as pb,
 };
@@ -92,6 +92,9 @@ fn change() -> impl Strategy<Value = StateChange> {
         ("#\\PC{1,20}", "\\PC{0,40}").prop_map(|(room, text)| ChangeKind::Topic(Topic { room, text })),
         (registration(), proptest::collection::vec(id, 0..4))
             .prop_map(|(registration, heights)| ChangeKind::Read(Read { registration, heights })),
+        ("\\PC{1,20}", registration(), any::<[u8; 32]>()).prop_map(|(name, registration, key_hash)| {
+            ChangeKind::Session(Session { name, registration, key_hash })
+        }),
     ];
     (any::<u64>(), kind).prop_map(|(time, kind)| StateChange { time, kind })
 }

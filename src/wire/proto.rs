@@ -254,6 +254,11 @@ pub fn change_body(change: &StateChange) -> Vec<u8> {
             registration: Some(read.registration.into()),
             heights: read.heights.iter().map(|id| (*id).into()).collect(),
         }),
+        ChangeKind::Session(session) => Kind::Session(pb::Session {
+            name: session.name.clone(),
+            registration: Some(session.registration.into()),
+            key_hash: session.key_hash.to_vec(),
+        }),
     };
     pb::StateChange { time: change.time, kind: Some(kind) }.encode_to_vec()
 }
@@ -283,6 +288,11 @@ pub fn read_change(bytes: &[u8]) -> Result<Option<StateChange>, WireError> {
         Some(Kind::Read(read)) => ChangeKind::Read(change::Read {
             registration: required(read.registration)?.try_into()?,
             heights: try_all(read.heights)?,
+        }),
+        Some(Kind::Session(session)) => ChangeKind::Session(change::Session {
+            name: session.name,
+            registration: required(session.registration)?.try_into()?,
+            key_hash: session.key_hash.try_into().map_err(|_| WireError::Malformed("session key"))?,
         }),
     };
     Ok(Some(StateChange { time: change.time, kind }))

@@ -12,7 +12,7 @@ use clique::{
 };
 
 use crate::{
-    model::Talk,
+    model::{Entry, Talk},
     person::{ConnectionId, Reading},
     scenario::Theme,
     world::World,
@@ -208,19 +208,26 @@ fn kept(world: &World, theme: &Theme) -> Vec<String> {
     for (_, talk) in open_talks(world).filter(|(_, talk)| talk.reading != Reading::Never) {
         let Some(registration) = talk.registration else { continue };
         let stay = &model.stays[&registration];
-        // Somebody who had to begin anew in between, at a node that did not know them, cannot say what they had before.
+        // Somebody who had to begin anew in between, at a node that did not know them, cannot say what they had before;
+        // but if nodes have disks, an extended client can.
         let since = stay.connections.first().copied().unwrap_or(0);
         let has_begun_anew = model.talks.range(since..).any(|(_, other)| {
             other.person == talk.person && other.registration.is_some_and(|other| other != registration)
         });
-        if has_begun_anew {
+        let goes_on = talk.dialect == Dialect::Extended && theme.disk_ms.is_some();
+        if has_begun_anew && !goes_on {
             continue;
         }
-        let admitted_ms = stay.connections.first().map_or(0, |first| model.talks[first].admitted_ms);
+        wrong.extend(goes_on.then(|| kept_across_registrations(world, talk)).flatten());
+        let admitted_ms = match goes_on {
+            true => model.begun_ms(talk),
+            false => stay.connections.first().map_or(0, |first| model.talks[first].admitted_ms),
+        };
         let is_lost = |message: usize| model.said[message].entry.as_ref().is_none_or(|entry| entry.is_lost);
         let missing: Vec<usize> = (0..model.said.len())
             .filter(|message| model.is_due(registration, admitted_ms, *message) && !is_lost(*message))
-            .filter(|message| !stay.heard.contains(*message))
+            .filter(|message| !goes_on || !model.is_before(*message, admitted_ms))
+            .filter(|message| !(stay.heard.contains(*message) || goes_on && model.knows(talk, *message)))
             .collect();
         let told = |of: fn(&Talk) -> u64| stay.connections.iter().map(|id| of(&model.talks[id])).sum::<u64>();
         let (missed, in_cuts) = (told(|talk| talk.missed), told(|talk| talk.lost_in_cuts));
@@ -246,6 +253,26 @@ fn kept(world: &World, theme: &Theme) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Of what was sent to somebody directly nothing is missing, though they had to begin anew.
+fn kept_across_registrations(world: &World, talk: &Talk) -> Option<String> {
+    let model = &world.model;
+    let (formers, begun_ms) = (model.registrations(talk), model.begun_ms(talk));
+    let is_kept = |entry: &Entry| {
+        let is_cut = hubs(world).any(|hub| entry.number < hub.replica().log().floor(entry.origin));
+        !entry.is_lost && !entry.is_mail && !is_cut
+    };
+    let missing: Vec<String> = (0..model.said.len())
+        .filter(|message| {
+            let entry = model.said[*message].entry.as_ref();
+            entry.is_some_and(|entry| is_kept(entry) && entry.to.is_some_and(|to| formers.contains(&to)))
+        })
+        .filter(|message| !model.has_heard(talk, *message) && !model.is_before(*message, begun_ms))
+        .map(|message| format!("m{message}"))
+        .collect();
+    let (person, count) = (talk.person, formers.len());
+    (!missing.is_empty()).then(|| format!("Kept: person {person}, registered {count} times, lacks {missing:?}"))
 }
 
 /// Every message on a connection that is still open was taken, or refused with a notice or receipt.

@@ -22,13 +22,13 @@ impl World {
         let life = self.node(node).life;
         let client = self.node(node).fresh_id();
         let who = &self.people[person];
-        let (dialect, reading) = (who.dialect, who.reading);
+        let (dialect, reading, session) = (who.dialect, who.reading, who.session());
         let room = if reading == Reading::Fast { usize::MAX } else { SOCKET_BYTES };
         let open = Connection::new(who, node, life, client, room);
         let connection = self.next_connection;
         self.next_connection += 1;
         note!(self, "person {person} ({}, {dialect:?}) connects to node {node} (connection {connection})", who.name);
-        self.model.opened(connection, person, node, dialect, reading);
+        self.model.opened(connection, (person, session), node, dialect, reading);
         self.connections.insert(connection, open);
         self.by_client.insert((node, life, client), connection);
         self.people[person].connection = Some(connection);
@@ -201,9 +201,9 @@ impl World {
     fn take_in(&mut self, connection: ConnectionId, person: PersonId, dialect: Dialect, heard: Heard) {
         let who = &mut self.people[person];
         match heard {
-            Heard::Registered { name, resumed, heights } => {
+            Heard::Registered { name, resumed, heights, registration } => {
                 note!(self, "person {person} reads that they are registered (resumed: {resumed})");
-                who.registered(resumed, heights);
+                who.registered(resumed, heights, registration);
                 if let Some(name) = name {
                     who.name = name;
                 }

@@ -56,11 +56,15 @@ pub struct Said {
 #[derive(Debug)]
 pub struct Talk {
     pub person: PersonId,
+    /// Which session of that person it belongs to.
+    pub session: u8,
     pub node: u16,
     pub dialect: Dialect,
     pub reading: Reading,
     pub registration: Option<Registration>,
     pub admitted_ms: u64,
+    /// The person has read that they are registered. Before that nothing tells them what to go on from.
+    pub has_begun: bool,
     pub is_open: bool,
     pub said: Vec<usize>,
     pub heard: Vec<usize>,
@@ -131,18 +135,20 @@ impl Model {
     pub fn opened(
         &mut self,
         connection: ConnectionId,
-        person: PersonId,
+        (person, session): (PersonId, u8),
         node: u16,
         dialect: Dialect,
         reading: Reading,
     ) {
         let talk = Talk {
             person,
+            session,
             node,
             dialect,
             reading,
             registration: None,
             admitted_ms: 0,
+            has_begun: false,
             is_open: true,
             said: Vec::new(),
             heard: Vec::new(),
@@ -154,6 +160,41 @@ impl Model {
             covered: Vec::new(),
         };
         self.talks.insert(connection, talk);
+    }
+
+    /// All connections of one session of somebody.
+    fn session(&self, talk: &Talk) -> impl Iterator<Item = &Talk> {
+        self.talks.values().filter(move |other| (other.person, other.session) == (talk.person, talk.session))
+    }
+
+    /// The registrations that somebody had in one session. With disks each goes on where the former ended, even if all
+    /// nodes have been restarted in between. Not those that a later life of a node, its clock behind, gave out again.
+    pub fn registrations(&self, talk: &Talk) -> BTreeSet<Registration> {
+        let is_theirs = |registration: &Registration| {
+            let connections = self.stays.get(registration).map_or(&[][..], |stay| &stay.connections);
+            connections.iter().all(|connection| self.talks[connection].person == talk.person)
+        };
+        self.session(talk).filter_map(|other| other.registration).filter(is_theirs).collect()
+    }
+
+    /// When the first connection of a session began of which its person knows.
+    pub fn begun_ms(&self, talk: &Talk) -> u64 {
+        let begun = self.session(talk).filter(|other| other.has_begun);
+        begun.map(|other| other.admitted_ms).min().unwrap_or(u64::MAX)
+    }
+
+    pub fn is_before(&self, message: usize, moment_ms: u64) -> bool {
+        self.said[message].entry.as_ref().is_some_and(|entry| entry.accepted_ms < moment_ms)
+    }
+
+    /// Whether somebody has said or read a message in this session.
+    pub fn knows(&self, talk: &Talk, message: usize) -> bool {
+        self.has_heard(talk, message) || self.session(talk).any(|other| other.said.contains(&message))
+    }
+
+    /// Whether somebody has read a message in this session.
+    pub fn has_heard(&self, talk: &Talk, message: usize) -> bool {
+        self.session(talk).any(|other| other.heard.contains(&message))
     }
 
     pub fn closed(&mut self, connection: ConnectionId) {

@@ -270,8 +270,10 @@ impl SimNode {
         self.ports = ports(limits);
         let now = self.now(now_ms);
         self.disk.settle();
-        // The life makes incarnations distinct even where the wall clock jumps back and the disk is wiped.
-        let incarnation = (now.unix_us + self.life).max(self.disk.last_incarnation(self.index) + 1);
+        // Distinct even where the wall clock jumps back and the disk is wiped, or has nothing of the former life but this.
+        let former = if self.life > 1 { self.origin().incarnation } else { 0 };
+        let former = former.max(self.disk.last_incarnation(self.index));
+        let incarnation = (now.unix_us + self.life).max(former + 1);
         let is_reused = limits.fault == Some(Fault::ReuseNumbers) && self.life > 1;
         let incarnation = if is_reused { self.origin().incarnation } else { incarnation };
         self.hub = hub(self.index, count, limits, incarnation);

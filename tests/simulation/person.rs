@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use clique::{
-    chat::{Passphrase, directory::KeyHash},
+    chat::{Passphrase, Registration, directory::KeyHash},
     clique::{Heights, Origin},
     node::hub::{ClientId, FromClient, Registering, Resume, Submission},
     wire::{
@@ -40,6 +40,10 @@ pub struct Person {
     pub reading: Reading,
     /// What was received; none before the first registration. Only extended clients count it.
     pub received: Option<Heights>,
+    /// As the last node said it; only extended clients hear it.
+    pub registration: Option<Registration>,
+    /// All of the session, the first one first.
+    pub formers: Vec<Registration>,
     /// What was sent and acknowledged.
     pub sent: Heights,
     pub connection: Option<ConnectionId>,
@@ -85,6 +89,7 @@ pub enum Heard {
         name: Option<String>,
         resumed: bool,
         heights: Heights,
+        registration: Option<Registration>,
     },
     Refused {
         taken: bool,
@@ -115,6 +120,8 @@ impl Person {
             key_hash,
             reading,
             received: None,
+            registration: None,
+            formers: Vec::new(),
             sent: Heights::default(),
             connection: None,
             refusals: 0,
@@ -123,10 +130,16 @@ impl Person {
         }
     }
 
+    /// Which session of theirs it is.
+    pub fn session(&self) -> u8 {
+        self.key_hash[31]
+    }
+
     /// After a goodbye nobody resumes: the next connection begins with a new key.
     pub fn ends_session(&mut self) {
         self.key_hash[31] = self.key_hash[31].wrapping_add(1);
-        (self.received, self.sent) = (None, Heights::default());
+        (self.received, self.registration, self.sent) = (None, None, Heights::default());
+        self.formers.clear();
     }
 
     /// What they claim their name with.
@@ -151,7 +164,8 @@ impl Person {
                 let resume = self.received.as_ref().map(|received| Resume {
                     received: received.clone(),
                     sent: self.sent.iter().collect(),
-                    registration: None,
+                    registration: self.registration,
+                    formers: self.formers.clone(),
                     unsettled: Vec::new(),
                 });
                 FromClient::Register(Registering {
@@ -166,11 +180,13 @@ impl Person {
     }
 
     /// As the real client does: what was missed is still to come, so a resumed node's heights are not received yet.
-    pub fn registered(&mut self, resumed: bool, heights: Heights) {
+    pub fn registered(&mut self, resumed: bool, heights: Heights, registration: Option<Registration>) {
         self.refusals = 0;
         if self.dialect != Dialect::Extended {
             return;
         }
+        self.registration = registration;
+        self.formers.extend(registration.filter(|given| !self.formers.contains(given)));
         match &mut self.received {
             Some(_) if resumed => {}
             Some(received) => heights.iter().for_each(|(origin, height)| received.raise(origin, height)),
@@ -244,6 +260,7 @@ impl Connection {
                 name: Some(registered.name),
                 resumed: registered.resumed,
                 heights: heights_from_proto(registered.heights),
+                registration: registered.registration.and_then(|registration| registration.try_into().ok()),
             },
             FromNode::RegisterRefused(refused) => Heard::Refused { taken: refused.taken },
             FromNode::Delivery(delivery) => Heard::Message {
@@ -274,7 +291,7 @@ impl Connection {
 
 fn hear_frame(frame: &Frame) -> Heard {
     match frame.kind {
-        kind::REGISTERED => Heard::Registered { name: None, resumed: false, heights: Heights::default() },
+        kind::REGISTERED => registered_as(None),
         kind::REFUSED => Heard::Refused { taken: true },
         kind::MESSAGE => {
             let body = std::str::from_utf8(&frame.body).unwrap();
@@ -295,7 +312,7 @@ fn hear_line(line: &str) -> Heard {
     if let Some(notice) = line.strip_prefix("* ") {
         let name = notice.strip_prefix("welcome, ").and_then(|rest| rest.split_once(": you are on node"));
         if let Some((name, _)) = name {
-            return Heard::Registered { name: Some(name.to_owned()), resumed: false, heights: Heights::default() };
+            return registered_as(Some(name.to_owned()));
         }
         if notice.ends_with(" is claimed; type its passphrase") {
             return Heard::PassphraseWanted;
@@ -307,6 +324,10 @@ fn hear_line(line: &str) -> Heard {
     let (head, text) = line.split_once(": ").unwrap();
     let (from, to) = head.split_once(" to ").unwrap_or((head, ""));
     Heard::Message { id: None, from: from.to_owned(), to: to.to_owned(), text: text.to_owned(), replayed: false }
+}
+
+fn registered_as(name: Option<String>) -> Heard {
+    Heard::Registered { name, resumed: false, heights: Heights::default(), registration: None }
 }
 
 /// A new name is told in a sentence to those whose dialect has nothing else.

@@ -1,9 +1,14 @@
 //! What the model says to what people read.
 
+use std::collections::BTreeSet;
+
 use clique::{
     chat::Registration,
     clique::Origin,
-    wire::extended::{Receipt, State},
+    wire::{
+        Dialect,
+        extended::{Receipt, State},
+    },
 };
 
 use crate::{
@@ -18,6 +23,11 @@ impl Model {
             Heard::Message { id, from, to, text, .. } => self.message(connection, *id, (from, to), text),
             Heard::Receipt(receipt) => self.receipt(connection, receipt),
             Heard::Notice(text) => self.notice(connection, text),
+            Heard::Registered { .. } => {
+                if let Some(talk) = self.talks.get_mut(&connection) {
+                    talk.has_begun = true;
+                }
+            }
             _ => {}
         }
     }
@@ -40,22 +50,28 @@ impl Model {
         if id.is_some_and(|id| id != (entry.origin, entry.number)) {
             self.violation(format!("m{message} came to person {person} with another number than it has"));
         }
+        let is_extended = self.talks[&connection].dialect == Dialect::Extended;
+        let formers = if is_extended { self.registrations(&self.talks[&connection]) } else { BTreeSet::new() };
         let is_mine = |to: Registration| {
             to == registration
+                || formers.contains(&to)
                 || self.names.values().any(|holders| holders.contains(&registration) && holders.contains(&to))
         };
-        if entry.to.map_or(entry.sender == registration, |to| !is_mine(to)) {
+        if entry.to.map_or(entry.sender == registration || formers.contains(&entry.sender), |to| !is_mine(to)) {
             self.violation(format!("m{message} came to person {person}, for whom it is not"));
         }
-        let talk = &self.talks[&connection];
+        let claimed = self.talks[&connection].claimed.get(entry.origin);
         if self.owners.contains(&registration) {
             return self.message_to_owner(connection, registration, message);
         }
         // Under a name there can be somebody else's mail, which is not in what the person had.
-        let is_own = entry.to.is_none_or(|to| to == registration);
-        let is_claimed = is_own && entry.number <= talk.claimed.get(entry.origin);
+        let is_own = entry.to.is_none_or(|to| to == registration || formers.contains(&to));
+        let is_claimed = is_own && entry.number <= claimed;
+        if is_extended && !is_claimed && self.has_heard(&self.talks[&connection], message) {
+            self.violations.push(format!("Once: person {person} read m{message} twice (last on {connection})"));
+        }
         let stay = self.stays.entry(registration).or_default();
-        if stay.heard.contains(message) && !is_claimed && !talk.heard.contains(&message) {
+        if stay.heard.contains(message) && !is_claimed && !self.talks[&connection].heard.contains(&message) {
             // The person had to begin anew in between, at a node that did not know them, and claims less: the client
             // itself passes such a message over.
             return;

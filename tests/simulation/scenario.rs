@@ -46,6 +46,8 @@ pub struct Theme {
     pub fill: u64,
     pub claim: u64,
     pub room: u64,
+    /// All nodes are down at once.
+    pub blackout: u64,
 }
 
 impl Theme {
@@ -85,6 +87,7 @@ pub const PLAIN: Theme = Theme {
     fill: 0,
     claim: 0,
     room: 0,
+    blackout: 0,
 };
 
 /// What a run came to.
@@ -219,6 +222,7 @@ impl World {
             theme.fill,
             theme.claim,
             theme.room,
+            theme.blackout,
         ];
         let mut roll = self.dice.below(weights.iter().sum());
         let mut action = 0;
@@ -240,6 +244,7 @@ impl World {
             11 => self.a_disk_is_full(),
             12 => self.somebody_claims(),
             13 => self.somebody_is_in_a_room(),
+            14 => self.everything_dies(),
             _ => self.a_clock_jumps(),
         }
     }
@@ -332,6 +337,14 @@ impl World {
         let death = if self.dice.chance(60) { Death::Killed } else { Death::PowerCut };
         self.crash(node, death);
         self.come_back(node);
+    }
+
+    fn everything_dies(&mut self) {
+        note!(self, "all nodes are down at once");
+        let nodes: Vec<u16> = self.nodes.iter().filter(|node| node.is_running()).map(|node| node.index).collect();
+        let death = if self.dice.chance(60) { Death::Killed } else { Death::PowerCut };
+        nodes.iter().for_each(|node| self.crash(*node, death));
+        nodes.iter().for_each(|node| self.come_back(*node));
     }
 
     pub fn come_back(&mut self, node: u16) {
@@ -431,6 +444,8 @@ impl World {
         }
         let settle_ms = self.now_ms + 7_000;
         self.run_until(settle_ms);
+        // What a damaged disk gave up may have been the last copy.
+        self.model.copies_lost(&self.nodes, self.limits.disk.is_some());
         for person in self.present() {
             self.say(person, "*", 0);
             self.say_something(person);

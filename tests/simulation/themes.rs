@@ -89,6 +89,8 @@ const RETENTION: Theme = Theme {
     duration_ms: (1_500, 3_000),
     ..DISKS
 };
+const BLACKOUTS: Theme =
+    Theme { name: "blackouts", nodes: (1, 5), extended_percent: 80, burst: 8, crash: 1, blackout: 2, roam: 4, ..DISKS };
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
@@ -197,6 +199,11 @@ fn damaged_disks() {
 #[test]
 fn retention() {
     check_all(&RETENTION);
+}
+
+#[test]
+fn blackouts() {
+    check_all(&BLACKOUTS);
 }
 
 #[test]

@@ -34,12 +34,14 @@ pub(super) struct Ballot {
 impl Directory {
     /// Somebody at this node asks for a name. `owner` is its owner, if they have proved that they are.
     ///
-    /// A client that shows the key of a session it had before gets that session's registration (and present name) back.
+    /// A client that shows the key of a session it had before gets that session's registration (and present name) back;
+    /// `recorded` is one of its that only the log knows any more.
     pub fn register(
         &mut self,
         asked: Name,
         key_hash: Option<KeyHash>,
         owner: Option<(Name, Registration)>,
+        recorded: Option<Registration>,
         now: u64,
     ) -> Registering {
         let former = key_hash.and_then(|hash| self.session(&asked, hash)).cloned();
@@ -57,7 +59,7 @@ impl Directory {
             (None, None) => Person {
                 name: asked.clone(),
                 asked_name: asked,
-                registration: Registration { time: now, node: self.me },
+                registration: recorded.unwrap_or(Registration { time: now, node: self.me }),
                 key_hash,
                 attached: now,
                 node: self.me,

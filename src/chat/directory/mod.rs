@@ -162,6 +162,12 @@ impl Directory {
         self.people.get(&registration)
     }
 
+    /// Who had a session key last.
+    #[must_use]
+    pub fn holder(&self, key_hash: &KeyHash) -> Option<Registration> {
+        self.sessions.get(key_hash).copied()
+    }
+
     /// Everybody on a reachable node, by name.
     pub fn present(&self) -> impl Iterator<Item = &Person> {
         self.holders

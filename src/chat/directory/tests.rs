@@ -7,7 +7,7 @@ fn name(text: &str) -> Name {
 }
 
 fn given(directory: &mut Directory, text: &str, now: u64) -> Person {
-    let Registering::Given(person) = directory.register(name(text), None, None, now) else {
+    let Registering::Given(person) = directory.register(name(text), None, None, None, now) else {
         panic!("{text} should be given without asking");
     };
     directory.admit(person.clone());
@@ -18,7 +18,7 @@ fn given(directory: &mut Directory, text: &str, now: u64) -> Person {
 fn a_lone_node_gives_a_name_once() {
     let mut directory = Directory::new(0);
     given(&mut directory, "Bob", 1);
-    assert_eq!(directory.register(name("bOB"), None, None, 2), Registering::Taken);
+    assert_eq!(directory.register(name("bOB"), None, None, None, 2), Registering::Taken);
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_name_is_asked_of_every_reachable_node_and_one_no_is_enough() {
     let mut directory = Directory::new(0);
     directory.node_up(1, vec![]);
     directory.node_up(2, vec![]);
-    let Registering::Ask { ballot, voters, .. } = directory.register(name("bob"), None, None, 5) else {
+    let Registering::Ask { ballot, voters, .. } = directory.register(name("bob"), None, None, None, 5) else {
         panic!("others must be asked");
     };
     assert_eq!(voters, [1, 2]);
@@ -38,7 +38,7 @@ fn a_name_is_asked_of_every_reachable_node_and_one_no_is_enough() {
 fn a_vote_that_cannot_come_any_more_does_not_hold_up_the_ballot() {
     let mut directory = Directory::new(0);
     directory.node_up(1, vec![]);
-    let Registering::Ask { .. } = directory.register(name("bob"), None, None, 5) else { panic!() };
+    let Registering::Ask { .. } = directory.register(name("bob"), None, None, None, 5) else { panic!() };
     let (_, settled) = directory.node_down(1, false);
     assert!(settled[0].given);
 }
@@ -49,8 +49,8 @@ fn of_two_nodes_that_give_out_a_name_at_once_the_earlier_succeeds() {
     let mut late = Directory::new(1);
     early.node_up(1, vec![]);
     late.node_up(0, vec![]);
-    let Registering::Ask { person: first, .. } = early.register(name("bob"), None, None, 5) else { panic!() };
-    let Registering::Ask { person: second, .. } = late.register(name("bob"), None, None, 6) else { panic!() };
+    let Registering::Ask { person: first, .. } = early.register(name("bob"), None, None, None, 5) else { panic!() };
+    let Registering::Ask { person: second, .. } = late.register(name("bob"), None, None, None, 6) else { panic!() };
     let (granted, lost) = late.asked(&first);
     assert!(granted && lost.len() == 1 && !lost[0].given);
     assert_eq!(early.asked(&second), (false, vec![]));
@@ -81,7 +81,7 @@ fn people_on_a_lost_node_are_away_and_their_names_are_free() {
     directory.node_up(1, vec![bob.clone()]);
     directory.node_down(1, false);
     assert_eq!(directory.lookup("bob"), Lookup::Away(&bob));
-    let Registering::Given(_) = directory.register(name("bob"), None, None, 9) else { panic!() };
+    let Registering::Given(_) = directory.register(name("bob"), None, None, None, 9) else { panic!() };
     directory.node_up(1, vec![]);
     directory.node_down(1, true);
     assert_eq!(directory.lookup("bob"), Lookup::Unknown);
@@ -91,12 +91,14 @@ fn people_on_a_lost_node_are_away_and_their_names_are_free() {
 fn a_client_with_its_session_key_gets_its_registration_back_on_another_node() {
     let hash = Some([7; 32]);
     let mut first = Directory::new(0);
-    let Registering::Given(person) = first.register(name("bob"), hash, None, 5) else { panic!() };
+    let Registering::Given(person) = first.register(name("bob"), hash, None, None, 5) else { panic!() };
     first.admit(person.clone());
     let mut second = Directory::new(1);
     second.node_up(0, vec![person.clone()]);
-    assert_eq!(second.register(name("bob"), Some([8; 32]), None, 6), Registering::Taken);
-    let Registering::Ask { ballot, person: moved, .. } = second.register(name("bob"), hash, None, 7) else { panic!() };
+    assert_eq!(second.register(name("bob"), Some([8; 32]), None, None, 6), Registering::Taken);
+    let Registering::Ask { ballot, person: moved, .. } = second.register(name("bob"), hash, None, None, 7) else {
+        panic!()
+    };
     assert_eq!(moved.registration, person.registration);
     assert!(first.asked(&moved).0);
     second.voted(0, ballot, true, None).unwrap();

@@ -10,6 +10,7 @@
 //! | owned names | [`MAX_OWNERS`]; no more can be claimed |
 //! | rooms | [`MAX_ROOMS`]; no more can be made |
 //! | memberships, former ones included | [`MAX_MEMBERSHIPS`]; those that changed longest ago are forgotten |
+//! | sessions of unclaimed names | [`MAX_SESSIONS`]; those that were said longest ago are forgotten |
 //! | unread messages of one name, of all names | [`MAX_UNREAD`], [`MAX_UNREAD_OF_ALL`]; no more are taken for it |
 //! | latest messages of a room, or to everyone | [`MAX_RECENT`] |
 
@@ -17,6 +18,7 @@ mod claims;
 mod mailboxes;
 mod recents;
 mod rooms;
+mod sessions;
 
 use self::claims::Claims;
 pub use self::{
@@ -24,10 +26,11 @@ pub use self::{
     mailboxes::Mailboxes,
     recents::{MAX_RECENT, Recents},
     rooms::{Room, Rooms},
+    sessions::Sessions,
 };
 use super::{
     Addressee, EntryId, Message, Registration, StateChange,
-    change::{ChangeKind, Read},
+    change::{ChangeKind, Read, Session},
 };
 
 /// Names that can be owned.
@@ -36,6 +39,8 @@ pub const MAX_OWNERS: usize = 100_000;
 pub const MAX_ROOMS: usize = 4_096;
 /// Memberships that are remembered, in all rooms together.
 pub const MAX_MEMBERSHIPS: usize = 100_000;
+/// Sessions of people without a claimed name that are remembered.
+pub const MAX_SESSIONS: usize = 100_000;
 /// Messages that can wait for one name, and for all together.
 pub const MAX_UNREAD: usize = 10_000;
 pub const MAX_UNREAD_OF_ALL: usize = 1_000_000;
@@ -49,6 +54,7 @@ pub struct Ledger {
     claims: Claims,
     rooms: Rooms,
     mailboxes: Mailboxes,
+    sessions: Sessions,
     public: Recents,
 }
 
@@ -71,6 +77,7 @@ impl Ledger {
             ChangeKind::Membership(membership) => self.rooms.take_membership(membership, change.time, carrier),
             ChangeKind::Topic(topic) => self.rooms.take_topic(topic, change.time, carrier),
             ChangeKind::Read(read) => self.mailboxes.take_read(read, Some((change.time, carrier))),
+            ChangeKind::Session(session) => self.sessions.take(session, change.time, Some(carrier)),
         }
     }
 
@@ -79,23 +86,29 @@ impl Ledger {
         self.mailboxes.take_read(read, None)
     }
 
+    /// Takes note of whose session something is being sent to here, before the log says so.
+    pub fn note_session(&mut self, session: &Session, time: u64) {
+        self.sessions.take(session, time, None);
+    }
+
     /// Nothing before `first` is kept of an origin any more.
     pub fn forget(&mut self, node: u16, incarnation: u64, first: u64) {
         self.mailboxes.forget(node, incarnation, first);
         self.rooms.forget(node, incarnation, first);
         self.public.forget(node, incarnation, first);
+        self.sessions.forget(|(_, id)| (id.node, id.incarnation) == (node, incarnation) && id.number < first);
     }
 
     /// What is carried by entries of an origin before `first` alone: it must be appended again before they are cut, or it
-    /// would be in force no longer.
+    /// would be in force no longer. Sessions that were said before `since` are not.
     #[must_use]
-    pub fn carried(&self, node: u16, incarnation: u64, first: u64) -> Vec<StateChange> {
+    pub fn carried(&self, node: u16, incarnation: u64, first: u64, since: u64) -> Vec<StateChange> {
         let goes = |(_, id): Carrier| (id.node, id.incarnation) == (node, incarnation) && id.number < first;
         let is_owner = |registration: Registration| self.claims.by_registration(registration).is_some();
         let claims = self.claims.carried(goes);
         // Of people without a claimed name nobody asks later whether they were in a room.
         let rooms = self.rooms.carried(goes, is_owner);
-        claims.chain(rooms).chain(self.mailboxes.carried(goes)).collect()
+        claims.chain(rooms).chain(self.mailboxes.carried(goes)).chain(self.sessions.carried(goes, since)).collect()
     }
 
     /// Gives out names after claims have come; what changed, for those who are here to be told.
@@ -134,6 +147,11 @@ impl Ledger {
     #[must_use]
     pub fn mailboxes(&self) -> &Mailboxes {
         &self.mailboxes
+    }
+
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The latest messages to everyone.

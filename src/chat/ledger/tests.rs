@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chat::{
     Name, Registration,
-    change::{Claim, Membership, Topic},
+    change::{Claim, Membership, Session, Topic},
 };
 
 /// What an entry can say, as far as the ledger cares.
@@ -41,6 +41,9 @@ fn change() -> impl Strategy<Value = StateChange> {
         (room(), "[a-c]?").prop_map(|(room, text)| ChangeKind::Topic(Topic { room: room.to_owned(), text })),
         (registration(), proptest::collection::vec(id(), 0..3))
             .prop_map(|(registration, heights)| ChangeKind::Read(Read { registration, heights })),
+        (registration(), 0..3_u8).prop_map(|(registration, key)| {
+            ChangeKind::Session(Session { name: "bob".to_owned(), registration, key_hash: [key; 32] })
+        }),
     ];
     (1..9_u64, kind).prop_map(|(time, kind)| StateChange { time, kind })
 }
@@ -83,11 +86,15 @@ fn state(ledger: &Ledger) -> String {
         let holds = owner.map(|owner| ledger.owner(owner.name.key()).map(|owner| owner.registration));
         let rooms: Vec<&str> = ledger.rooms.of(registration).collect();
         let (read, unread) = (ledger.mailboxes.read(registration), ledger.mailboxes.unread(registration));
-        lines.push(format!("{owner:?} {holds:?} {rooms:?} {read:?} {unread:?}"));
+        let session = ledger.sessions.get(registration);
+        lines.push(format!("{owner:?} {holds:?} {rooms:?} {read:?} {unread:?} {session:?}"));
     }
     for (name, room) in ledger.rooms.iter() {
         let members: Vec<_> = room.members().collect();
         lines.push(format!("{name} {members:?} {:?} {:?}", room.topic(), room.recent()));
+    }
+    for key in 0..3 {
+        lines.push(format!("{:?}", ledger.sessions.of_key([key; 32]).collect::<Vec<_>>()));
     }
     lines.push(format!("{:?} {:?}", ledger.public, ledger.mailboxes.unread_count(Registration { time: 1, node: 0 })));
     lines.join("\n")
@@ -132,7 +139,7 @@ proptest! {
     fn a_copy_of_what_is_in_force_says_the_same_as_what_was_cut(entries in entries()) {
         let whole = ledger_of(&entries, 0);
         let copies: Vec<(EntryId, u64, Said)> = (0..3)
-            .flat_map(|node| whole.carried(node, 1, u64::MAX))
+            .flat_map(|node| whole.carried(node, 1, u64::MAX, 0))
             .zip(1..)
             .map(|(copy, number)| (EntryId { node: 9, incarnation: 1, number }, 100, Said::Change(copy)))
             .collect();
@@ -189,4 +196,28 @@ fn what_was_read_does_not_wait_and_only_the_latest_messages_are_recent() {
     ledger.forget(2, 7, 1_999);
     assert_eq!(ledger.mailboxes().unread_count(owner), (1, 1));
     assert_eq!(ledger.public().last(usize::MAX).count(), 2);
+}
+
+#[test]
+fn a_session_is_its_key_s_until_nothing_can_wait_for_it_any_more() {
+    let id = |number| EntryId { node: 2, incarnation: 7, number };
+    let session = |time, name: &str| Session {
+        name: name.to_owned(),
+        registration: Registration { time, node: 0 },
+        key_hash: [7; 32],
+    };
+    let said = |time, session: &Session| StateChange { time, kind: ChangeKind::Session(session.clone()) };
+    let (early, late, renamed) = (session(1, "bob"), session(2, "bob"), session(2, "bob~3"));
+    let mut ledger = Ledger::default();
+    ledger.note_session(&early, 10);
+    assert!(!ledger.take_change(id(1), 10, &said(10, &early)), "it was known already");
+    assert!(ledger.take_change(id(2), 20, &said(20, &late)));
+    assert!(!ledger.take_change(id(3), 30, &said(30, &renamed)));
+    ledger.take_change(id(4), 25, &said(25, &late));
+    assert_eq!(ledger.sessions().of_key([7; 32]).collect::<Vec<_>>(), [&early, &renamed], "what was said last counts");
+    assert_eq!(ledger.sessions().of_key([8; 32]).count(), 0);
+    assert_eq!(ledger.carried(2, 7, 4, 0).len(), 2);
+    assert_eq!(ledger.carried(2, 7, 4, 11), [said(30, &renamed)], "the other has run out");
+    ledger.forget(2, 7, 4);
+    assert_eq!(ledger.sessions().of_key([7; 32]).count(), 0);
 }

@@ -41,6 +41,8 @@ pub(super) enum Target {
         registration: Registration,
         /// The node where they were last seen, if that cannot be reached.
         away_on: Option<u16>,
+        /// Until when it need not be said again whose session that is, in Unix milliseconds.
+        recorded_until_ms: u64,
     },
     /// The owner of a claimed name.
     Owner {
@@ -151,6 +153,7 @@ impl Hub {
         } else if self.replica.is_full() {
             self.refuse(client, submission.reference, &Refusal::DiskBehind, ports);
         } else {
+            self.record_session(client, &conversation.target, now);
             self.accept(client, submission, &conversation, now, ports);
         }
     }
@@ -192,7 +195,7 @@ impl Hub {
         let (name, sender) = state.name().zip(state.registration()).ok_or(Refusal::NotRegistered)?;
         let target = self.look_up(to)?;
         let (addressee, kept) = match &target {
-            Target::Person { name, registration, away_on } => {
+            Target::Person { name, registration, away_on, .. } => {
                 (Addressee::Person(name, *registration), away_on.map(|node| notice::kept(name, node)))
             }
             Target::Owner { name, registration, is_away } => {
@@ -255,7 +258,8 @@ impl Hub {
             Lookup::Unknown => return Err(Refusal::Nobody(shown())),
         };
         let (name, registration) = (person.name.as_str().into(), person.registration);
-        Ok(Target::Person { name, registration, away_on })
+        let recorded_until_ms = self.recorded_until_ms(person);
+        Ok(Target::Person { name, registration, away_on, recorded_until_ms })
     }
 
     fn accept(

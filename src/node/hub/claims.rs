@@ -30,11 +30,12 @@ pub(super) fn entry_id(origin: Origin, number: u64) -> EntryId {
 }
 
 impl Hub {
-    /// Puts a state change into this node's log.
-    pub(super) fn append_change(&mut self, kind: ChangeKind, now: Now) {
+    /// Puts a state change into this node's log; gives its time.
+    pub(super) fn append_change(&mut self, kind: ChangeKind, now: Now) -> u64 {
         let time = self.replica.clock().next(now.unix_ms());
         let (_, builder) = self.accepting.builder(&mut self.replica, &Interest::All);
         builder.push_change(time, &StateChange { time, kind });
+        time
     }
 
     /// Says again what was so before.
@@ -57,7 +58,8 @@ impl Hub {
             ChangeKind::Claim(_) => self.settle_names(ports),
             ChangeKind::Membership(membership) if has_changed => self.membership_changed(membership, ports),
             ChangeKind::Topic(topic) if has_changed => self.topic_changed(topic, ports),
-            ChangeKind::Membership(_) | ChangeKind::Topic(_) | ChangeKind::Read(_) => {}
+            ChangeKind::Session(session) if has_changed => self.session_recorded(session),
+            ChangeKind::Membership(_) | ChangeKind::Topic(_) | ChangeKind::Read(_) | ChangeKind::Session(_) => {}
         }
     }
 

@@ -83,10 +83,19 @@ pub struct Resume {
     pub received: Heights,
     /// Under this registration; `None` if it does not say.
     pub registration: Option<Registration>,
+    /// All that it has had in this session, the first one first.
+    pub formers: Vec<Registration>,
     /// What it has sent.
     pub sent: Vec<(Origin, u64)>,
     /// Of what it has sent, that whose receipts it still waits for.
     pub unsettled: Vec<(Origin, Awaited)>,
+}
+
+impl Resume {
+    /// The registrations that it says it has had, the first of all first.
+    pub(super) fn registrations(&self) -> impl Iterator<Item = Registration> {
+        self.formers.iter().copied().chain(self.registration)
+    }
 }
 
 /// A message as it came from its sender.
@@ -330,8 +339,10 @@ impl Hub {
         self.receipts.listener_left(client);
         self.refusals.listener_left(client);
         let Some(state) = self.clients.remove(&client) else { return };
-        if let Some(former) = state.past.former() {
-            self.successors.remove(&former);
+        for former in state.past.succeeded() {
+            if self.successors.get(&former) == Some(&client) {
+                self.successors.remove(&former);
+            }
         }
         match state.life {
             Life::Asking { ballot, .. } => {

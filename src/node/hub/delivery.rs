@@ -66,7 +66,9 @@ impl Hub {
     /// Decides where in the log somebody who is being admitted begins.
     pub(super) fn place_cursor(&mut self, client: ClientId, person: &Person, resume: Option<Resume>, is_resumed: bool) {
         let end = self.replica.log().next_position();
-        let forgotten = resume.as_ref().and_then(|resume| resume.registration);
+        let formers: Vec<Registration> = resume.iter().flat_map(Resume::registrations).collect();
+        let began = formers.first().map_or(0, |first| first.time);
+        let is_forgotten = resume.as_ref().is_some_and(|resume| resume.registration.is_some());
         let received = resume.map(|resume| Arc::new(resume.received)).unwrap_or_default();
         let (past, had) = if is_resumed {
             let dropped = self.dropped_since(&received);
@@ -84,19 +86,25 @@ impl Hub {
             let dropped = self.dropped_since(&had);
             let former = Some((registration, had.clone()));
             (Past { received, former, replay_until: end, is_unannounced: true, dropped, ..Past::default() }, had)
-        } else if forgotten.is_some() && self.settings.has_store {
-            // All nodes that knew them were restarted. Nobody can say whose direct messages of then are theirs; what was
-            // said to everyone since then is.
+        } else if is_forgotten && self.settings.has_store {
+            // All nodes that knew them were restarted, and nothing was sent to them alone, or the log that says so has not
+            // come yet. What was said to everyone since then is theirs.
             let dropped = self.dropped_since(&received);
-            let past = Past { received: received.clone(), forgotten, replay_until: end, dropped, ..Past::default() };
+            let past = Past { received: received.clone(), replay_until: end, dropped, ..Past::default() };
             (past, received)
         } else {
             // Nothing is to be shown again. But this node may get some of what they have had only now.
             (Past { received: received.clone(), ..Past::default() }, received)
         };
-        let began = past.forgotten.unwrap_or(person.registration).min(person.registration);
-        let since = past.since.max(began.time);
-        let past = Past { since, ..past };
+        let since = match past.replay_until {
+            0 => past.since.max(person.registration.time),
+            // The clocks are behind what they were: times of then do not tell what was said since.
+            _ if began > person.registration.time => 0,
+            _ if began > 0 => began,
+            _ => past.since.max(person.registration.time),
+        };
+        let formers = formers.into_iter().filter(|former| *former != person.registration).collect();
+        let past = Past { since, formers, ..past };
         if let Some(state) = self.clients.get_mut(&client) {
             if past.replay_until > 0 || past.dropped > 0 {
                 self.replaying.insert(client);
@@ -219,8 +227,10 @@ impl Hub {
             if let Some((former, height)) = last.replace((origin, number)).filter(|(former, _)| *former != origin) {
                 had.raise(former, height);
             }
-            let is_for_another =
-                matches!(whom, Whom::Person(to) if to != registration && Some(to) != shown.past.former());
+            let is_for_another = match whom {
+                Whom::Person(to) => to != registration && !shown.past.succeeded().any(|former| former == to),
+                Whom::Anybody => false,
+            };
             if !is_for_another {
                 shown.is_replay = position < shown.past.replay_until;
                 self.show(&mut shown, (origin, number), bytes, now, &mut words);

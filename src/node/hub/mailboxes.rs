@@ -17,7 +17,8 @@ impl Hub {
     pub(super) fn vote(&mut self, ballot: u64, person: &Person, now: Now, ports: &mut impl Ports) -> PeerFrame {
         let (granted, lost) = self.directory.asked(person);
         self.settle(lost, now, ports);
-        let former = self.directory.former(person).filter(|_| granted).map(|former| Box::new(former.clone()));
+        let former = self.directory.former(person).cloned().or_else(|| self.recorded_person(person));
+        let former = former.filter(|_| granted).map(Box::new);
         let mail = self.mailboxes.get(person.name.key()).filter(|_| granted && former.is_none()).map(|mailbox| {
             Box::new(Mail { registration: mailbox.registration, received: (*mailbox.received).clone() })
         });
@@ -45,7 +46,7 @@ impl Hub {
         if let Some(client) = self.successors.remove(&person.registration)
             && let Some(state) = self.clients.get_mut(&client)
         {
-            state.past.end_succession();
+            state.past.end_succession(person.registration);
         }
     }
 

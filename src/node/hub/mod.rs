@@ -38,6 +38,7 @@ mod reports;
 mod retention;
 mod rooms;
 mod runs;
+mod sessions;
 mod splits;
 mod storage;
 mod storing;
@@ -326,7 +327,7 @@ impl Hub {
     pub fn finish_turn(&mut self, now: Now, ports: &mut impl Ports) {
         self.tell_read(None, now);
         // What is carried over from what is cut goes to the disk together with the cut.
-        self.retain(now);
+        self.retain(now, ports);
         self.commit(now, ports);
         self.repair(now, ports);
         self.write(ports);

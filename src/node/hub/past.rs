@@ -21,8 +21,11 @@ pub(super) struct Past {
     /// A former holder of their name, on a node that went away without a goodbye: that one's messages are theirs, but
     /// for what that node is known to have had.
     pub(super) former: Option<(Registration, Arc<Heights>)>,
-    /// The registration that they had before no node knew them any more: what they said then is not shown to them.
-    pub(super) forgotten: Option<Registration>,
+    /// Registrations that they had before, and that their node did not know: what they said to others then is not shown to
+    /// them.
+    pub(super) formers: Vec<Registration>,
+    /// Of these the ones that were theirs as the log says: what was sent to them then is theirs.
+    pub(super) inherited: Vec<Registration>,
     /// Before this position they are shown what they have missed; from there on what is new.
     pub(super) replay_until: u64,
     /// It is still to be said that what follows is not live.
@@ -50,13 +53,22 @@ impl Past {
 
     /// Whether nothing of it bears on an origin's entries from this one on, whatever they say.
     pub(super) fn is_before(&self, origin: Origin, first: u64) -> bool {
-        let is_bare = self.former.is_none() && self.forgotten.is_none() && self.mail_shown_to.is_none();
+        let is_bare = self.former.is_none()
+            && self.inherited.is_empty()
+            && self.formers.is_empty()
+            && self.mail_shown_to.is_none();
         is_bare && self.received.get(origin) < first && self.gone_through.get(origin) < first
     }
 
-    /// The former holder of the name has come back.
-    pub(super) fn end_succession(&mut self) {
-        self.former = None;
+    /// Who they are too.
+    pub(super) fn succeeded(&self) -> impl Iterator<Item = Registration> {
+        self.former().into_iter().chain(self.inherited.iter().copied())
+    }
+
+    /// That one has come back.
+    pub(super) fn end_succession(&mut self, registration: Registration) {
+        self.inherited.retain(|inherited| *inherited != registration);
+        self.former = self.former.take().filter(|(former, _)| *former != registration);
     }
 
     /// Whether an entry is for somebody with this past.
@@ -73,7 +85,7 @@ impl Past {
     }
 
     pub(super) fn is_formers(&self, message: &Message<'_>) -> bool {
-        message.to.person().is_some_and(|to| Some(to) == self.former())
+        message.to.person().is_some_and(|to| Some(to) == self.former() || self.inherited.contains(&to))
     }
 
     pub(super) fn has_had(&self, ledger: &Ledger, origin: Origin, number: u64, message: &Message<'_>) -> bool {
@@ -84,11 +96,12 @@ impl Past {
             return !ledger.mailboxes().is_unread(owner, entry_id(origin, number));
         }
         let heights = match &self.former {
-            Some((_, received)) if self.is_formers(message) => received,
+            Some((former, received)) if message.to.person() == Some(*former) => received,
             _ => &self.received,
         };
         let is_had = number <= heights.get(origin) || number <= self.gone_through.get(origin);
-        is_had || self.forgotten == Some(message.sender_registration)
+        // What they said to themselves alone is shown to them.
+        is_had || message.to.person().is_none() && self.formers.contains(&message.sender_registration)
     }
 }
 

@@ -108,7 +108,9 @@ impl Hub {
         let time = self.replica.clock().next(now.unix_ms());
         let owner = owner.and_then(|owner| self.ledger.owner_by_registration(owner));
         let owner = owner.map(|owner| (owner.name.clone(), owner.registration));
-        match self.directory.register(name.clone(), registering.key_hash, owner, time) {
+        let formers: Vec<Registration> = registering.resume.iter().flat_map(Resume::registrations).collect();
+        let recorded = registering.key_hash.and_then(|key_hash| self.recorded(&name, key_hash, &formers).next_back());
+        match self.directory.register(name.clone(), registering.key_hash, owner, recorded, time) {
             directory::Registering::Taken => {
                 self.refuse_name(client, &notice::name_taken(name.as_str()), Why::Taken, 0, ports);
             }
@@ -142,12 +144,15 @@ impl Hub {
         self.goes_on(registration);
         let Registering { mut resume, passphrase, history, .. } = registering;
         let unsettled = resume.as_mut().map(|resume| std::mem::take(&mut resume.unsettled)).unwrap_or_default();
-        // What was had under another registration is not what this one had.
-        let is_same = |resume: &Resume| resume.registration.is_none_or(|former| former == registration);
+        // What was had under another registration is not what this one had, if it was not in the same session.
+        let is_same = |resume: &Resume| {
+            resume.registration.is_none() || resume.registrations().any(|former| former == registration)
+        };
         let is_resumed = resume.as_ref().is_some_and(is_same) && person.attached != registration.time;
         self.place_cursor(client, &person, resume, is_resumed);
         let changes = self.directory.admit(person.clone());
         self.set_life(client, Life::Registered { name: person.name.clone(), registration });
+        self.inherit(client);
         let clients = self.by_registration.entry(registration).or_default();
         // Whoever owns the name may be here several times; others go on where they come last.
         let former = if person.is_claimed { SmallVec::new() } else { std::mem::take(clients) };
@@ -180,6 +185,9 @@ impl Hub {
                 lines::encode_notice(&mut out, &text);
             }
             Dialect::Extended => {
+                // Who is shown again what was said since they were forgotten begins where they were.
+                let is_shown_again = !is_resumed && state.past.replay_until > 0 && !state.past.formers.is_empty();
+                let begin = if is_shown_again { &state.past.received } else { self.replica.applied() };
                 FromNode::Registered(extended::Registered {
                     name: person.name.to_string(),
                     node: self.node().into(),
@@ -187,7 +195,7 @@ impl Hub {
                     nodes_known: count(known),
                     people: count(people),
                     resumed: is_resumed,
-                    heights: heights_to_proto(self.replica.applied()),
+                    heights: heights_to_proto(begin),
                     registration: Some(person.registration.into()),
                     claimed: person.is_claimed,
                 })

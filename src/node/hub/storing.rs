@@ -4,6 +4,9 @@ use super::{Hub, Now, Ports, Recovered, ToStore, claims::entry_id};
 use crate::clique::{Chunk, Origin, Stored, Stretch, Write, chain::SEGMENT_ENTRIES};
 use crate::wire::entry::{Body, read_entry};
 
+/// Multiplied with it, numbers that are near each other are far from each other (2^64 over the golden ratio).
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
 impl Hub {
     /// Takes note of what is on the disk, one piece after the other, each origin in order, before `recover`: whatever is
     /// derived from entries is derived from these again.
@@ -34,6 +37,11 @@ impl Hub {
                 self.replica.damaged_at(Stretch { origin, first, last });
             }
         }
+        // A former life may have given out later times that are on no disk. If the wall clock is behind, another life
+        // must not give them to somebody else: each begins in another place of the next quarter of a second.
+        let place = self.settings.origin.incarnation.wrapping_mul(SPREAD) >> 40;
+        let clock = self.replica.clock();
+        clock.see(clock.last() + place);
         // Nobody is connected yet: this is only put in order.
         while self.replica.apply_next(now.monotonic_ms, SEGMENT_ENTRIES).is_some() {}
         for named in self.ledger.settle_names() {

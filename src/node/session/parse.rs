@@ -21,6 +21,8 @@ use crate::{
 
 /// Messages handed to the router at once.
 const MAX_SUBMISSIONS: usize = 256;
+/// Registrations of one session that count.
+const MAX_FORMERS: usize = 16;
 /// Allowed lengths of a session key, in bytes.
 const SESSION_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
@@ -185,9 +187,11 @@ impl Parser {
         let resume = register.resume.map(|resume| {
             let sent: Heights = heights_from_proto(resume.sent);
             let registration = resume.registration.and_then(|registration| registration.try_into().ok());
+            let formers = resume.formers.into_iter().take(MAX_FORMERS);
+            let formers = formers.filter_map(|former| former.try_into().ok()).collect();
             let unsettled = resume.unsettled.into_iter().filter_map(awaited).collect();
             let received = heights_from_proto(resume.heights);
-            Resume { received, registration, sent: sent.iter().collect(), unsettled }
+            Resume { received, registration, formers, sent: sent.iter().collect(), unsettled }
         });
         let passphrase = (!register.passphrase.is_empty()).then(|| Passphrase::typed(register.passphrase.as_bytes()));
         let history = usize::try_from(register.history).unwrap_or(HISTORY_MAX).min(HISTORY_MAX);
