@@ -1,5 +1,7 @@
 //! What a replica keeps on its disk, and for how long; what is wrong with it; and how it compares with that of others.
 
+use std::collections::VecDeque;
+
 use super::{
     Chain, Chunk, Held, Keep, LinkId, Origin, Repaired, Replica, Stored, Stretch, Write,
     chain::{EMPTY, boundary_before},
@@ -17,6 +19,27 @@ impl Replica {
         self.log.recover(stored);
         self.applied.raise(origin, self.log.applied(origin));
         self.arrivals.entry(origin).or_default().push_back((last, now_ms));
+    }
+
+    /// What was found on the disk behind entries that are missing there: each chunk with the latest hybrid time in it, in
+    /// order. It goes on from where the log has come to it.
+    pub fn set_aside(&mut self, origin: Origin, chunks: VecDeque<(u64, Chunk)>) {
+        if !chunks.is_empty() {
+            self.aside.insert(origin, chunks);
+        }
+    }
+
+    /// Takes what was set aside, as far as the log has come to it.
+    pub(super) fn join_aside(&mut self, origin: Origin, now_ms: u64) {
+        let Some(mut chunks) = self.aside.remove(&origin) else { return };
+        while let Some((latest, chunk)) = chunks.pop_front_if(|(_, chunk)| chunk.first <= self.log.height(origin) + 1) {
+            let height = self.log.height(origin);
+            if chunk.last() > height {
+                self.arrivals.entry(origin).or_default().push_back((chunk.last(), now_ms));
+                self.push(origin, chunk.from(height + 1), latest);
+            }
+        }
+        self.set_aside(origin, chunks);
     }
 
     /// What is to be written, since this was last called.

@@ -88,6 +88,8 @@ pub struct Replica {
     pub(super) max_unsynced_bytes: usize,
     pub(super) retention: Retention,
     pub(super) damage: Damage,
+    /// What is on the disk behind entries that are missing: each chunk with the latest hybrid time in it, in order.
+    pub(super) aside: BTreeMap<Origin, VecDeque<(u64, Chunk)>>,
     /// Per origin and other node, where their hashes differ: after the last boundary on which they were equal.
     pub(super) diverging: BTreeMap<(Origin, u16), Stretch>,
     /// Per origin and other node, up to which entry their hashes were equal.
@@ -115,6 +117,7 @@ impl Replica {
             max_unsynced_bytes: max_log_bytes,
             retention: Retention::default(),
             damage: Damage::default(),
+            aside: BTreeMap::new(),
             diverging: BTreeMap::new(),
             agreed: BTreeMap::new(),
         }
@@ -126,7 +129,7 @@ impl Replica {
         Self { log: Log::with_store(max_log_bytes), has_store: true, ..Self::new(me, max_log_bytes) }
     }
 
-    fn push(&mut self, origin: Origin, chunk: Chunk, latest: u64) {
+    pub(super) fn push(&mut self, origin: Origin, chunk: Chunk, latest: u64) {
         self.recall(origin, &chunk, latest);
         if self.has_store {
             let written = chunk.clone();
@@ -232,6 +235,7 @@ impl Replica {
         self.clock.see(latest);
         self.arrivals.entry(origin).or_default().push_back((chunk.last(), now_ms));
         self.push(origin, chunk.from(self.log.height(origin) + 1), latest);
+        self.join_aside(origin, now_ms);
         if lost > 0 { Received::AfterHole { lost } } else { Received::New }
     }
 

@@ -226,7 +226,7 @@ fn kept(world: &World, theme: &Theme) -> Vec<String> {
         let is_lost = |message: usize| model.said[message].entry.as_ref().is_none_or(|entry| entry.is_lost);
         let missing: Vec<usize> = (0..model.said.len())
             .filter(|message| model.is_due(registration, admitted_ms, *message) && !is_lost(*message))
-            .filter(|message| !goes_on || !model.is_before(*message, admitted_ms))
+            .filter(|message| !goes_on || !model.is_before(*message, admitted_ms) && !model.is_history(talk, *message))
             .filter(|message| !(stay.heard.contains(*message) || goes_on && model.knows(talk, *message)))
             .collect();
         let told = |of: fn(&Talk) -> u64| stay.connections.iter().map(|id| of(&model.talks[id])).sum::<u64>();

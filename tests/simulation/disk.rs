@@ -28,13 +28,13 @@ struct Kept {
     base: (u64, Hash),
     /// By the number of their first entry.
     rows: BTreeMap<u64, Row>,
-    /// The first entry that was given up because something before it, after the last boundary, was damaged.
-    given_up_from: Option<u64>,
+    /// Behind damage after the last boundary: sound, and to go on from there once what is missing is there.
+    aside: Vec<Chunk>,
 }
 
 impl Kept {
     fn new() -> Self {
-        Self { base: (0, EMPTY), rows: BTreeMap::new(), given_up_from: None }
+        Self { base: (0, EMPTY), rows: BTreeMap::new(), aside: Vec::new() }
     }
 
     fn height(&self) -> u64 {
@@ -60,20 +60,29 @@ impl Kept {
     }
 
     fn cut(&mut self, first: u64, hash: Hash) {
+        self.aside.retain(|chunk| chunk.last() >= first);
         self.base = (first - 1, hash);
         let rows = std::mem::take(&mut self.rows).into_values().filter(|row| row.chunk.last() >= first);
         self.rows = rows.map(|row| (row.chunk.first.max(first), Row { chunk: row.chunk.from(first), ..row })).collect();
     }
 
-    /// As the store does: after the last boundary what follows a damaged row is got anew.
+    /// As the store does: after the last boundary what follows a damaged row is set aside until that is there.
     fn settle(&mut self) {
-        let boundary = boundary_before(self.height());
-        if self.rows.values().any(|row| row.is_damaged && row.chunk.last() > boundary) {
-            let rows = std::mem::take(&mut self.rows).into_values();
-            let kept = rows.filter_map(|row| Some(Row { chunk: row.chunk.within(1, boundary)?, ..row }));
-            self.rows = kept.map(|row| (row.chunk.first, row)).collect();
-            self.given_up_from = Some(self.given_up_from.map_or(boundary + 1, |before| before.min(boundary + 1)));
+        let boundary = boundary_before(self.aside.last().map_or(self.height(), Chunk::last));
+        let Some(damaged) = self.rows.values().find(|row| row.is_damaged && row.chunk.last() > boundary) else {
+            return;
+        };
+        let first = damaged.chunk.first;
+        let behind = self.rows.split_off(&first).into_values();
+        let aside = std::mem::take(&mut self.aside);
+        for row in behind {
+            if let Some(chunk) = row.chunk.within(1, boundary) {
+                self.rows.insert(chunk.first, Row { chunk, ..row });
+            } else if !row.is_damaged {
+                self.aside.push(row.chunk);
+            }
         }
+        self.aside.extend(aside);
     }
 
     fn repair(&mut self, chunk: &Chunk) {
@@ -100,7 +109,9 @@ impl Kept {
             }
             tail.insert(0, row.chunk.clone());
         }
-        Recovered { origin, first: self.base.0 + 1, height: self.height(), chain, damaged, tail }
+        let aside = self.aside.clone();
+        let height = aside.last().map_or(self.height(), Chunk::last);
+        Recovered { origin, first: self.base.0 + 1, height, chain, damaged, tail, aside }
     }
 }
 
@@ -179,6 +190,8 @@ impl SimDisk {
                         self.wrong.push(format!("{origin}#{first} was written after {height}"));
                     }
                     kept.rows.insert(chunk.first, Row { chunk, is_damaged: false });
+                    let height = kept.height();
+                    kept.aside.retain(|chunk| chunk.last() > height);
                 }
                 ToStore::Cut { origin, first, hash, .. } => {
                     let kept = self.kept.entry(origin).or_insert(Kept::new());
@@ -256,7 +269,10 @@ impl SimDisk {
 
     /// Whether an entry is on the disk, as it was written.
     pub fn has(&self, origin: Origin, number: u64) -> bool {
-        self.kept.get(&origin).and_then(|kept| kept.row(number)).is_some_and(|row| !row.is_damaged)
+        self.kept.get(&origin).is_some_and(|kept| {
+            let is_aside = kept.aside.iter().any(|chunk| (chunk.first..=chunk.last()).contains(&number));
+            is_aside || kept.row(number).is_some_and(|row| !row.is_damaged)
+        })
     }
 
     /// Whether an entry is on the disk, or was and has been cut.
@@ -264,9 +280,10 @@ impl SimDisk {
         self.has(origin, number) || self.kept.get(&origin).is_some_and(|kept| number <= kept.base.0)
     }
 
-    /// Whether an entry was given up with one before it that was damaged: who had it alone has lost it.
-    pub fn gave_up(&self, origin: Origin, number: u64) -> bool {
-        self.kept.get(&origin).and_then(|kept| kept.given_up_from).is_some_and(|from| number >= from)
+    /// What is held back behind damage; it comes late.
+    pub fn aside(&self) -> impl Iterator<Item = (Origin, u64)> + '_ {
+        let chunks = self.kept.iter().flat_map(|(origin, kept)| kept.aside.iter().map(move |chunk| (*origin, chunk)));
+        chunks.flat_map(|(origin, chunk)| (chunk.first..=chunk.last()).map(move |number| (origin, number)))
     }
 
     pub fn recovered(&self, max_tail_bytes: usize) -> Vec<Recovered> {
@@ -276,7 +293,8 @@ impl SimDisk {
     /// Everything that can be read, each origin in order.
     pub fn rows(&self) -> impl Iterator<Item = (Origin, &Chunk)> {
         self.kept.iter().flat_map(|(origin, kept)| {
-            kept.rows.values().filter(|row| !row.is_damaged).map(move |row| (*origin, &row.chunk))
+            let rows = kept.rows.values().filter(|row| !row.is_damaged).map(|row| &row.chunk);
+            rows.chain(&kept.aside).map(move |chunk| (*origin, chunk))
         })
     }
 

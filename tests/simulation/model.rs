@@ -187,6 +187,19 @@ impl Model {
         self.said[message].entry.as_ref().is_some_and(|entry| entry.accepted_ms < moment_ms)
     }
 
+    /// These are held back by a node until it has what is before them: they come late, rather than never.
+    pub fn held_back(&mut self, entries: impl Iterator<Item = (Origin, u64)>) {
+        let messages = entries.filter_map(|entry| self.entries.get(&entry).copied());
+        messages.for_each(|message| self.given_up.insert(message));
+    }
+
+    /// Whether something for everyone was said, as the clocks of the nodes have it, before somebody was first registered.
+    pub fn is_history(&self, talk: &Talk, message: usize) -> bool {
+        let first = self.session(talk).find_map(|other| other.registration);
+        let entry = self.said[message].entry.as_ref().filter(|entry| entry.to.is_none());
+        entry.zip(first).is_some_and(|(entry, first)| entry.time <= first.time)
+    }
+
     /// Whether somebody has said or read a message in this session.
     pub fn knows(&self, talk: &Talk, message: usize) -> bool {
         self.has_heard(talk, message) || self.session(talk).any(|other| other.said.contains(&message))
@@ -400,14 +413,13 @@ impl Model {
             let said = &mut self.said[*message];
             let entry = said.entry.as_mut().unwrap();
             let holds = |node: &SimNode| match node.is_running() {
-                true => node.hub.replica().log().height(*origin) >= *number,
+                true => node.hub.replica().log().height(*origin) >= *number || node.disk.had(*origin, *number),
                 false => node.disk.had(*origin, *number),
             };
             if entry.is_lost || nodes.iter().any(holds) {
                 continue;
             }
-            let is_given_up = nodes.iter().any(|node| node.disk.gave_up(*origin, *number));
-            (entry.is_lost, entry.is_unsynced) = (true, disks_count && !is_given_up);
+            (entry.is_lost, entry.is_unsynced) = (true, disks_count);
             lost += 1;
             if entry.is_unsynced && said.receipts.iter().any(|receipt| receipt.id.is_some()) {
                 self.violations.push(format!("Kept: m{message} was acknowledged, and its last copy is gone"));

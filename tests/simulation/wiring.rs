@@ -287,6 +287,7 @@ impl World {
             self.nodes[usize::from(node)].disk.forget_a_row(&mut self.dice);
         }
         self.node(node).restart(count, limits, now_ms);
+        self.model.held_back(self.nodes[usize::from(node)].disk.aside());
         note!(self, "node {node} starts, as {}", self.nodes[usize::from(node)].origin());
         self.begin(node);
     }

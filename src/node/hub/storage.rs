@@ -45,4 +45,7 @@ pub struct Recovered {
     pub damaged: Vec<(u64, u64)>,
     /// The latest entries, without a gap up to the height, to begin with in memory.
     pub tail: Vec<Chunk>,
+    /// What is sound behind damage in the last, incomplete segment, where no hash tells that it belongs there: it goes on
+    /// from there once what is missing has been had from a peer.
+    pub aside: Vec<Chunk>,
 }

@@ -31,8 +31,10 @@ impl Hub {
 
     /// Begins with what was on the disk.
     pub fn recover(&mut self, recovered: Vec<Recovered>, now: Now) {
-        for Recovered { origin, first, chain, damaged, tail, .. } in recovered {
+        for Recovered { origin, first, chain, damaged, tail, aside, .. } in recovered {
             self.replica.recover(Stored { origin, first, chain, tail }, now.monotonic_ms);
+            let aside = aside.into_iter().map(|chunk| (self.see_times(&chunk), chunk)).collect();
+            self.replica.set_aside(origin, aside);
             for (first, last) in damaged {
                 self.replica.damaged_at(Stretch { origin, first, last });
             }

@@ -130,6 +130,8 @@ struct Pass {
     unwritten: Vec<(u64, Hash)>,
     tail: VecDeque<Chunk>,
     tail_bytes: usize,
+    /// Behind damage, since the last boundary that is known.
+    aside: Vec<Chunk>,
     entries: u64,
     entry_bytes: u64,
 }
@@ -148,6 +150,7 @@ impl Pass {
             unwritten: Vec::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
+            aside: Vec::new(),
             entries: 0,
             entry_bytes: 0,
         }
@@ -169,6 +172,11 @@ impl Pass {
             self.tail_bytes = 0;
         }
         self.check(&chunk);
+        if self.chain.height() < chunk.last() {
+            self.aside.push(chunk.clone());
+        } else {
+            self.aside.clear();
+        }
         visit(&chunk);
         self.next = chunk.last() + 1;
         self.entries += chunk.ends.len() as u64;
@@ -254,6 +262,8 @@ impl Pass {
             // What follows damage without a boundary between cannot be checked against the running hash.
             self.tail.clear();
         }
+        let begin = self.chain.height() + 1;
+        self.aside.retain(|chunk| chunk.last() >= begin);
         Some(Scanned {
             recovered: Recovered {
                 origin,
@@ -262,6 +272,7 @@ impl Pass {
                 chain: self.chain,
                 damaged: self.damaged,
                 tail: self.tail.into(),
+                aside: self.aside,
             },
             entries: self.entries,
             entry_bytes: self.entry_bytes,
