@@ -67,7 +67,8 @@ impl Model {
         // Under a name there can be somebody else's mail, which is not in what the person had.
         let is_own = entry.to.is_none_or(|to| to == registration || formers.contains(&to));
         let is_claimed = is_own && entry.number <= claimed;
-        if is_extended && !is_claimed && self.has_heard(&self.talks[&connection], message) {
+        // The client itself passes over what comes again of somebody's whose name it has.
+        if is_extended && is_own && !is_claimed && self.has_heard(&self.talks[&connection], message) {
             self.violations.push(format!("Once: person {person} read m{message} twice (last on {connection})"));
         }
         let stay = self.stays.entry(registration).or_default();
