@@ -197,3 +197,7 @@ impl Replica {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "keeping_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! The store on real files.
 
+mod aside;
 mod disks;
 mod model;
 
