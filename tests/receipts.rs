@@ -111,8 +111,7 @@ fn where_the_accepting_node_is_gone_another_tells_on_how_many_a_message_is() {
     clique.kill(0);
     clique.wait_for(1, 2, 3);
     let mut alice = Extended::awaiting(clique.chat(1), "alice", heights, &[accepted]);
-    let receipt = alice.receipt(reference, State::Replicated);
-    assert_eq!((receipt.nodes_holding, receipt.nodes_known), (2, 3));
+    assert_eq!(on_nodes(&mut alice, reference, 2).nodes_known, 3);
 }
 
 #[test]

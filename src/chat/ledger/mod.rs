@@ -91,6 +91,11 @@ impl Ledger {
         self.sessions.take(session, time, None);
     }
 
+    /// Whoever had this registration has said goodbye, and does not come back.
+    pub fn end_session(&mut self, registration: Registration) {
+        self.sessions.remove(registration);
+    }
+
     /// Nothing before `first` is kept of an origin any more.
     pub fn forget(&mut self, node: u16, incarnation: u64, first: u64) {
         self.mailboxes.forget(node, incarnation, first);

@@ -51,7 +51,7 @@ impl Sessions {
         is_new
     }
 
-    fn remove(&mut self, registration: Registration) {
+    pub(super) fn remove(&mut self, registration: Registration) {
         let Some(Known { said: (time, session), .. }) = self.known.remove(&registration) else { return };
         self.by_time.remove(&(time, registration));
         if let Some(registrations) = self.by_key.get_mut(&session.key_hash) {

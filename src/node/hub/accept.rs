@@ -222,11 +222,13 @@ impl Hub {
     }
 
     fn interest(&self, to: Addressee<'_>) -> Interest {
-        match to {
-            Addressee::Person(_, registration) | Addressee::Owner(_, registration) => {
-                Interest::Nodes(self.directory.nodes_of(registration).collect())
-            }
-            Addressee::Everyone | Addressee::Room(_) => Interest::All,
+        match to.person() {
+            Some(registration) => match self.directory.nodes_of(registration).collect::<SmallVec<_>>() {
+                // Who is away can come back anywhere.
+                nodes if nodes.is_empty() => Interest::All,
+                nodes => Interest::Nodes(nodes),
+            },
+            None => Interest::All,
         }
     }
 

@@ -382,7 +382,7 @@ impl Hub {
         self.broadcast_presence(Vec::new(), vec![registration]);
         self.people_changed(changes, ports);
         if state.has_quit {
-            self.directory.forget(registration);
+            self.does_not_return(registration);
             self.broadcast_quit(registration);
         }
         if is_owner {

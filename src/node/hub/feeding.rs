@@ -167,7 +167,8 @@ impl Hub {
     fn heartbeat(&mut self, link: LinkId, now: Now, ports: &mut impl Ports) {
         let timing = self.settings.timing;
         let Some(state) = self.links.get_mut(&link) else { return };
-        // Only where entries come from is their arrival waited for; the others hear of it with the next heartbeat.
+        // Only where entries come from is their arrival waited for; the others hear of it with the next heartbeat, which
+        // comes early when a link is lost.
         if self.replica.has_changed(link, state.origin) && state.acknowledge_since_ms.is_none() {
             state.acknowledge_since_ms = Some(now.monotonic_ms);
         }

@@ -242,6 +242,8 @@ impl Hub {
 
     fn drop_link(&mut self, link: LinkId, ports: &mut impl Ports) {
         self.links.remove(&link);
+        // Who holds what the lost one said matters now: the others are told at once.
+        self.links.values_mut().for_each(|link| link.acknowledge_since_ms = Some(0));
         let asks = self.replica.link_down(link);
         Self::send_asks(asks, ports);
     }
@@ -274,7 +276,7 @@ impl Hub {
                     let changes = self.directory.left(node, registration);
                     self.people_changed(changes, ports);
                 }
-                quit.into_iter().for_each(|registration| self.directory.forget(registration));
+                quit.into_iter().for_each(|registration| self.does_not_return(registration));
                 for person in joined {
                     self.replica.clock().see(person.attached);
                     self.is_back(&person);

@@ -55,7 +55,8 @@ impl Hub {
         let is_theirs = move |session: &&Session| {
             let is_named = Name::parse(session.name.as_bytes()).is_ok_and(|known| known.key() == name.key());
             let is_owner = self.ledger.owner_by_registration(session.registration).is_some();
-            let is_free = !is_owner && self.directory.person(session.registration).is_none();
+            let has_ended = self.ended.contains(&session.registration);
+            let is_free = !is_owner && !has_ended && self.directory.person(session.registration).is_none();
             (is_named || formers.contains(&session.registration)) && is_free
         };
         self.ledger.sessions().of_key(key_hash).filter(is_theirs).map(|session| session.registration)
@@ -83,6 +84,12 @@ impl Hub {
         if let Some(state) = self.clients.get_mut(&client) {
             state.past.inherited = inherited;
         }
+    }
+
+    /// Somebody has said goodbye, and does not come back.
+    pub(super) fn does_not_return(&mut self, registration: Registration) {
+        self.directory.forget(registration);
+        self.ledger.end_session(registration);
     }
 
     /// The log says whose a registration is.
