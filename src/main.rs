@@ -128,7 +128,11 @@ async fn run_node(args: &NodeArgs) -> Result<(), Failure> {
     let name = format!("clique-node-{}", config.node.index);
     let spans = Spans::new(&config.trace, ServiceName::Default(&name), &name).map_err(bad_settings)?;
     let mut stop = StopSignals::new()?;
-    let node = Node::start(config.node, RealWorld, spans).await.map_err(bad_settings)?;
+    // A start can wait for room on the disk.
+    let node = tokio::select! {
+        node = Node::start(config.node, RealWorld, spans) => node.map_err(bad_settings)?,
+        () = stop.received() => return Ok(()),
+    };
     stop.received().await;
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
@@ -142,7 +146,10 @@ async fn run_up(args: &NodeArgs, nodes: u16) -> Result<(), Failure> {
     start_logs(&config.log)?;
     fit_open_files(&mut config.nodes);
     let mut stop = StopSignals::new()?;
-    let up = Up::start(config).await.map_err(bad_settings)?;
+    let up = tokio::select! {
+        up = Up::start(config) => up.map_err(bad_settings)?,
+        () = stop.received() => return Ok(()),
+    };
     println!("{}", up.table());
     stop.received().await;
     println!("stopping");

@@ -394,6 +394,47 @@ fn a_full_disk_refuses_what_is_new_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_node_that_starts_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: this user may not mount a small file system");
+        return;
+    };
+    let data = disk.0.path().join("node");
+    let settings = [("CLIQUE_DATA", data.display().to_string())];
+    let mut clique = Clique::new(1);
+    let goes_on = |clique: &mut Clique, sent: std::ops::Range<u64>| {
+        fs::remove_file(disk.ballast()).unwrap();
+        eventually("the node is ready", || clique.ready(0));
+        let mut alice = clique.extended(0, "alice");
+        say(&mut alice, "*", sent, 900);
+        alice
+    };
+    disk.fill();
+    clique.spawn_with(0, &settings);
+    clique.node(0).wait_for_output("is full; make room there");
+    // Nobody has to wait with it.
+    assert!(clique.terminate(0).success());
+    clique.spawn_with(0, &settings);
+    clique.node(0).wait_for_output("is full; make room there");
+    let mut alice = goes_on(&mut clique, 0..20);
+    // Once more, with a log that has no room left in its file.
+    disk.fill();
+    let mut sent = 0;
+    eventually("nothing can be written any more", || {
+        for number in sent..sent + 20 {
+            alice.send("*", text(number, 900));
+        }
+        sent += 20;
+        clique.node(0).err().contains("nothing can be written to").then_some(())
+    });
+    clique.kill(0);
+    clique.spawn_with(0, &settings);
+    goes_on(&mut clique, 20..22);
+    assert!(clique.terminate(0).success());
+    assert!(verify(&data).values().any(|(_, height, ..)| *height >= 20));
+}
+
+#[test]
 fn what_is_kept_is_bounded_and_claims_outlive_the_cut() {
     let mut place = Place::of(2, &[("CLIQUE_KEEP_MIB", 1)]);
     let mut alice = place.clique.extended(0, "alice");

@@ -78,6 +78,8 @@ const MAX_UNPROVED: Duration = Duration::from_secs(10);
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a node waits for its disk at the end, even if the drain time is over.
 const LAST_SYNC_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a node that starts on a full disk waits before it tries again.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -299,9 +301,25 @@ impl Node {
     }
 }
 
-/// A hub that begins with what is on the disk, and its store, if it has one.
+/// A hub that begins with what is on the disk, and its store, if it has one. Waits for room on a full disk.
 async fn born(settings: HubSettings, store: Option<StoreSettings>) -> Result<(Hub, Option<Store>), StartError> {
     let Some(store) = store else { return Ok((Hub::new(settings), None)) };
+    let mut is_told = false;
+    loop {
+        match opened(settings.clone(), store.clone()).await {
+            // It cannot be opened without writing. Nothing is lost by waiting; by ending, the node that could go on.
+            Err(StartError::Store(error @ StoreError::Full { .. })) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(node = settings.origin.node, "{error}; the node starts as soon as there is room");
+                }
+                sleep(FULL_DISK_PAUSE).await;
+            }
+            born => return born,
+        }
+    }
+}
+
+async fn opened(settings: HubSettings, store: StoreSettings) -> Result<(Hub, Option<Store>), StartError> {
     let opened = tokio::task::spawn_blocking(move || {
         let now = Now { unix_us: settings.origin.incarnation, monotonic_ms: 0 };
         let begin = |incarnation| {

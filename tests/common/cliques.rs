@@ -44,17 +44,22 @@ impl Clique {
 
     /// Starts a node with settings of its own, which go before those of all.
     pub fn start_with(&mut self, index: usize, settings: &[(&str, String)]) {
+        self.spawn_with(index, settings);
+        eventually(&format!("node {index} is ready"), || {
+            let node = self.nodes[index].as_mut().unwrap();
+            assert!(node.is_running(), "node {index} has ended: {}", node.err());
+            self.ready(index)
+        });
+    }
+
+    /// The same, and does not wait until it is ready.
+    pub fn spawn_with(&mut self, index: usize, settings: &[(&str, String)]) {
         let ports: Vec<String> = self.ports.iter().map(|ports| ports.chat.to_string()).collect();
         let mut all =
             vec![("CLIQUE_PORTS".to_owned(), ports.join(",")), ("CLIQUE_INDEX".to_owned(), index.to_string())];
         all.extend(self.settings.iter().cloned());
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         self.nodes[index] = Some(Process::spawn(&format!("node {index}"), &["node"], &all));
-        eventually(&format!("node {index} is ready"), || {
-            let node = self.nodes[index].as_mut().unwrap();
-            assert!(node.is_running(), "node {index} has ended: {}", node.err());
-            self.ready(index)
-        });
     }
 
     pub fn node(&self, index: usize) -> &Process {

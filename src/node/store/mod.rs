@@ -96,6 +96,11 @@ pub enum StoreError {
     )]
     Unusable { directory: PathBuf, reason: String },
     #[error(
+        "the disk with the data directory {} is full; make room there, or set CLIQUE_DATA to another (:memory: keeps nothing)",
+        directory.display()
+    )]
+    Full { directory: PathBuf },
+    #[error(
         "there is no log of a node in {}; name the directory of one node, such as clique-data/node-0",
         directory.display()
     )]
@@ -120,6 +125,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    fn is_full(&self) -> bool {
+        let full = |error: &io::Error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        matches!(self, Self::Database(error) if matches!(&**error, redb::Error::Io(error) if full(error)))
+    }
+
     /// Whether the file is not what the database once wrote, in contrast to a disk that is full or away.
     fn is_damage(&self) -> bool {
         use redb::Error;
@@ -226,6 +236,8 @@ impl Store {
     ) -> Result<Opened<T>, StoreError> {
         let directory = &settings.directory;
         let lock = Lock::take(directory)?;
+        let path = lock::database_path(directory);
+        let is_new = !path.exists();
         let mut is_second_try = false;
         loop {
             let trouble = match read_through(&open, settings, unix_us, &begin, &visit) {
@@ -242,6 +254,13 @@ impl Store {
                     Err(trouble) => trouble,
                 },
             };
+            if trouble.is_full() {
+                if is_new {
+                    // Half made, it would be taken for a damaged one.
+                    let _ = std::fs::remove_file(&path);
+                }
+                return Err(StoreError::Full { directory: directory.clone() });
+            }
             if is_second_try || !trouble.is_damage() {
                 return Err(StoreError::unusable(directory, &trouble));
             }
