@@ -49,7 +49,7 @@ fn messages_are_shown_with_who_said_them_to_whom() {
     alice.say("nobody hi");
     assert_eq!(alice.line(), "* not sent: nobody called nobody is here; /who shows who is");
     alice.say("bob");
-    assert_eq!(bob.line(), "alice: ");
+    assert_eq!(alice.line(), "* not sent: there was no message; write it behind the name, after a space: bob hello");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn a_claimed_name_is_its_owner_s_on_every_node_in_every_dialect() {
     let clique = Clique::of(3);
     bob_was_here(&clique);
     let mut stranger = login(&clique, 1, "BOB", "not the passphrase");
-    assert_eq!(stranger.line(), "* that is not the passphrase of BOB; choose a name");
+    assert_eq!(stranger.line(), "* that is not the passphrase of BOB; type your name again");
     stranger.say("eve");
     assert!(stranger.line().starts_with("* welcome, eve: you are on node 1;"));
     let mut bob = login(&clique, 1, "Bob", SECRET);
@@ -163,6 +163,8 @@ fn rooms_have_members_topics_and_history() {
     assert_eq!(alice.line(), "* not sent: you are not in #tea; join it first: /join #tea");
     alice.say("/rooms");
     assert_eq!(alice.line(), "* there are no rooms yet; /join #ROOM makes one");
+    alice.say("/topic #tea");
+    assert_eq!(alice.line(), "* there is no room #tea; /join #tea makes one");
     alice.say("/join #Tea");
     assert_eq!(alice.line(), "* you are in #tea: 1 person: alice");
     alice.say("#tea anyone?");

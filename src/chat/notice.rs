@@ -16,6 +16,8 @@ pub enum Refusal {
     TooLong { bytes: usize, max_bytes: usize },
     #[error("not sent: say whom it is for, then a space, then the message; * is everyone")]
     NoAddressee,
+    #[error("not sent: there was no message; write it behind the name, after a space: {0} hello")]
+    NoText(String),
     #[error("not sent: {room} cannot be a room, because {reason}")]
     BadRoom { room: String, reason: NameError },
     #[error("not sent: you are not in {0}; join it first: /join {0}")]
@@ -101,7 +103,13 @@ pub fn passphrase_wanted(name: &str) -> String {
 
 #[must_use]
 pub fn passphrase_wrong(name: &str) -> String {
-    format!("that is not the passphrase of {name}; choose a name")
+    format!("that is not the passphrase of {name}; try again, or choose another name")
+}
+
+/// The same by line, where the name comes first again.
+#[must_use]
+pub fn passphrase_wrong_by_line(name: &str) -> String {
+    format!("that is not the passphrase of {name}; type your name again")
 }
 
 #[must_use]
@@ -146,6 +154,11 @@ pub fn topic_is(room: &str, topic: &str) -> String {
 #[must_use]
 pub fn not_in_room(room: &str) -> String {
     format!("you are not in {room}; join it first: /join {room}")
+}
+
+#[must_use]
+pub fn no_such_room(room: &str) -> String {
+    format!("there is no room {room}; /join {room} makes one")
 }
 
 #[must_use]

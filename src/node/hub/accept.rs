@@ -169,6 +169,11 @@ impl Hub {
             Some(known) if known.to == submission.to && known.version == version => known.clone(),
             _ => self.converse(client, &submission.to, version)?,
         };
+        // Whoever types a name alone does not mean to say nothing; programs may.
+        let is_bare = submission.text.is_empty() && !matches!(conversation.target, Target::Service);
+        if is_bare && self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Lines) {
+            return Err(Refusal::NoText(conversation.target.as_str().to_owned()));
+        }
         match &conversation.target {
             Target::Room(room) => {
                 if self.ledger.rooms().member_since(room, conversation.sender).is_none() {

@@ -157,7 +157,12 @@ impl Hub {
         match verdict {
             Verdict::Right => self.go_on_registering(client, registering, Some(owner), now, ports),
             Verdict::Wrong => {
-                self.refuse_name(client, &notice::passphrase_wrong(&shown), Why::PassphraseWrong, 0, ports);
+                let is_lines = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Lines);
+                let text = match is_lines {
+                    true => notice::passphrase_wrong_by_line(&shown),
+                    false => notice::passphrase_wrong(&shown),
+                };
+                self.refuse_name(client, &text, Why::PassphraseWrong, 0, ports);
             }
             Verdict::TooMany { retry_after_ms } => {
                 let text = notice::too_many_guesses(retry_after_ms);

@@ -66,6 +66,9 @@ impl Hub {
         let (written, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         let Some((registration, room)) = self.member_and_room(client, written, ports) else { return };
         let text = text.trim();
+        if self.ledger.rooms().get(&room).is_none() {
+            return self.tell(client, &notice::no_such_room(&room), ports);
+        }
         if text.is_empty() {
             let topic = self.ledger.rooms().get(&room).map(|room| room.topic().to_owned()).unwrap_or_default();
             return self.tell(client, &notice::topic_is(&room, &topic), ports);
