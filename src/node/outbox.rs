@@ -111,8 +111,8 @@ impl ClientOutbox {
         self.state.lock().spare.take().unwrap_or_default()
     }
 
-    /// Appends what is in the batch, and wakes the task.
-    pub fn push(&self, batch: &mut Batch) {
+    /// Appends what is in the batch, and wakes the task. If it is the last, the connection ends behind it.
+    pub fn push(&self, batch: &mut Batch, is_last: bool) {
         {
             let mut state = self.state.lock();
             state.is_overflown |= state.next.bytes.len() > self.max_bytes.saturating_mul(MAX_OVERFLOW);
@@ -124,13 +124,10 @@ impl ClientOutbox {
             } else {
                 state.next.append(batch);
             }
+            // Under one lock: the task must not see the one without the other.
+            state.is_closing |= is_last;
         }
         self.wake.notify_one();
-    }
-
-    /// Closes the connection after what is there now.
-    pub fn close(&self) {
-        self.state.lock().is_closing = true;
     }
 
     /// How many bytes of entries may be appended, where so many are to be already; if none, `written` will say when.

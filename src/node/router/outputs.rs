@@ -63,11 +63,8 @@ impl ClientOutput {
 
     pub(super) fn flush(&mut self) {
         self.is_touched = false;
-        self.outbox.push(&mut self.staged);
+        self.outbox.push(&mut self.staged, self.is_closing);
         self.staged = Batch::default();
-        if self.is_closing {
-            self.outbox.close();
-        }
     }
 }
 
