@@ -221,9 +221,10 @@ impl Replica {
         }
         let mut lost = 0;
         if chunk.first > height + 1 {
-            // A peer that does not have what is needed next says so before it sends what it has. If it has not, this
-            // was under way when it was asked anew, and what it was asked for follows.
-            if self.sources.peer_first(link, origin) <= height + 1 {
+            // A peer that does not have what is needed next says so before it sends what it has, from its first on. If it
+            // has not, or this comes later, it was under way when it was asked anew, and what it was asked for follows.
+            let peer_first = self.sources.peer_first(link, origin);
+            if peer_first <= height + 1 || peer_first < chunk.first {
                 return Received::Unasked;
             }
             // Entries held before the hole are applied first, so that none is passed over.
