@@ -65,7 +65,8 @@ impl Words {
 impl Hub {
     /// Decides where in the log somebody who is being admitted begins.
     pub(super) fn place_cursor(&mut self, client: ClientId, person: &Person, resume: Option<Resume>, is_resumed: bool) {
-        let end = self.replica.log().next_position();
+        // Who goes on where the log is still empty goes on all the same: 0 would say that there is nothing to go on with.
+        let end = self.replica.log().next_position().max(1);
         let formers: Vec<Registration> = resume.iter().flat_map(Resume::registrations).collect();
         let began = formers.first().map_or(0, |first| first.time);
         let is_forgotten = resume.as_ref().is_some_and(|resume| resume.registration.is_some());
