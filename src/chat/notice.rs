@@ -228,6 +228,15 @@ pub fn lost_in_cut(node: u16, count: u64) -> String {
     )
 }
 
+/// What `of` had said was held otherwise here than on node `like`.
+#[must_use]
+pub fn taken_over(of: u16, like: u16, count: u64) -> String {
+    let messages = if count == 1 { "1 message".to_owned() } else { format!("up to {count} messages") };
+    format!(
+        "{messages} of node {of} were not the same on this node as on node {like}: the history here is now as it is there"
+    )
+}
+
 #[must_use]
 pub fn replaying() -> String {
     "sent to you while you were away, perhaps in part seen already:".to_owned()

@@ -123,6 +123,17 @@ impl Chain {
         self.boundaries.iter().map(|(number, hash)| (*number, *hash))
     }
 
+    /// The boundary that it begins with, as far as it is remembered.
+    #[must_use]
+    pub fn beginning(&self) -> u64 {
+        self.boundaries.keys().next().copied().unwrap_or(0)
+    }
+
+    /// Takes the place of another: of what is before its own beginning, it remembers what that did.
+    pub fn replace(&mut self, former: &Self) {
+        self.boundaries.extend(former.boundaries.range(..self.beginning()));
+    }
+
     /// Forgets the boundaries before one.
     pub fn forget_before(&mut self, boundary: u64) {
         self.boundaries = self.boundaries.split_off(&boundary);

@@ -2,8 +2,8 @@
 //! on which another node holds other entries.
 //!
 //! What is damaged is fetched from a peer one segment at a time, checked against the running hash at both ends of the
-//! segment, and written in place of what is damaged in it. A contradiction is only named: each node's hash follows from
-//! what it was given, so neither is known to be wrong.
+//! segment, and written in place of what is damaged in it. A contradiction is another matter (`adoption`): each node's hash
+//! follows from what it was given, so neither is known to be wrong.
 
 use std::collections::BTreeMap;
 
@@ -71,6 +71,14 @@ impl Damage {
         stretches.sort_unstable();
     }
 
+    /// Whether any of these cannot be read back.
+    #[must_use]
+    pub fn touches(&self, Stretch { origin, first, last }: Stretch) -> bool {
+        self.stretches
+            .get(&origin)
+            .is_some_and(|stretches| stretches.iter().any(|(from, to)| *from <= last && first <= *to))
+    }
+
     /// These entries are whole again, or gone.
     pub fn remove(&mut self, gone: Stretch) {
         let Some(stretches) = self.stretches.get_mut(&gone.origin) else { return };
@@ -91,6 +99,11 @@ impl Damage {
         })
     }
 
+    /// Whether an answer is waited for.
+    pub fn is_repairing(&self, now_ms: u64) -> bool {
+        self.repair.as_ref().is_some_and(|repair| now_ms < repair.until_ms)
+    }
+
     /// What is to be asked for next, and on which link, if nothing is under way. `chain` is the running hash of an origin;
     /// `holds` says on which links all of a stretch can be had.
     pub fn next<'a>(
@@ -99,7 +112,7 @@ impl Damage {
         chain: impl Fn(Origin) -> Option<&'a Chain>,
         holds: impl Fn(Stretch) -> Vec<LinkId>,
     ) -> Option<(LinkId, Stretch)> {
-        if self.repair.as_ref().is_some_and(|repair| now_ms < repair.until_ms) {
+        if self.is_repairing(now_ms) {
             return None;
         }
         self.repair = None;

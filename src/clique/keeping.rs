@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     Chain, Chunk, Held, Keep, LinkId, Origin, Repaired, Replica, Stored, Stretch, Write,
-    chain::{EMPTY, boundary_before},
+    chain::{EMPTY, Hash, boundary_before},
     replica::Unsynced,
     sources::Ask,
     time::unix_ms,
@@ -125,6 +125,7 @@ impl Replica {
         self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
         let hash = self.known_chain(origin).and_then(|chain| chain.hash_at(first - 1)).unwrap_or(EMPTY);
         self.log.cut(origin, first);
+        self.adoption_was_cut(origin, first);
         self.write(origin, 0, 0, |sequence| Write::Cut { sequence, origin, first, hash });
         self.note_change(origin);
     }
@@ -161,39 +162,84 @@ impl Replica {
         self.diverging.iter().map(|((_, node), stretch)| (*node, *stretch))
     }
 
-    /// What is to be asked for to repair what is damaged, and on which link.
+    /// What is to be asked for to repair what is damaged or contradicts another's, and on which link. A peer answers one
+    /// such question at a time.
     pub fn next_repair(&mut self, now_ms: u64) -> Option<(LinkId, Stretch)> {
+        if !self.damage.is_repairing(now_ms) {
+            let ask = self.next_adoption(now_ms);
+            if ask.is_some() || self.is_adopting() {
+                return ask;
+            }
+        }
         let (log, sources) = (&self.log, &self.sources);
         self.damage.next(now_ms, |origin| log.chain(origin), |stretch| sources.holders(stretch))
     }
 
-    /// A peer has sent what it was asked for to repair what is damaged.
+    /// A peer has sent what it was asked for to repair.
     pub fn range_came(&mut self, link: LinkId, origin: Origin, chunk: Chunk, now_ms: u64) -> Repaired {
+        if let Some(adopted) = self.adopt(link, origin, chunk.clone(), now_ms) {
+            return adopted;
+        }
         let Some(chain) = self.log.chain(origin) else { return Repaired::Nothing };
         let repaired = self.damage.take(link, origin, chunk, chain, now_ms);
         if let Repaired::Write(chunks) = &repaired {
-            for chunk in chunks.clone() {
-                let bytes = chunk.cost_bytes();
-                self.write(origin, 0, bytes, |sequence| Write::Repair { sequence, origin, chunk });
-            }
+            self.put_in_place(origin, chunks);
         }
         repaired
+    }
+
+    /// What changed in what this node holds since this was last called for the link.
+    pub fn take_changes(&mut self, link: LinkId) -> Vec<Held> {
+        let Some(changed) = self.changed.get_mut(&link) else {
+            return Vec::new();
+        };
+        let held: Vec<Held> = std::mem::take(changed).into_iter().map(|origin| self.log.held_of(origin)).collect();
+        // What the peer said may have been of entries that were not here yet.
+        if let Some(node) = self.sources.node(link) {
+            for Held { origin, .. } in &held {
+                let said = self.sources.peer_hash(link, *origin).filter(|(to, _)| *to > 0);
+                if let Some((to, hash)) = said {
+                    self.compare_one(node, *origin, to, hash);
+                }
+            }
+        }
+        held
+    }
+
+    /// Whether the link has not been told of a change in what is held of an origin.
+    #[must_use]
+    pub fn has_changed(&self, link: LinkId, origin: Origin) -> bool {
+        self.changed.get(&link).is_some_and(|changed| changed.contains(&origin))
+    }
+
+    pub(super) fn note_change(&mut self, origin: Origin) {
+        for changed in self.changed.values_mut() {
+            changed.insert(origin);
+        }
     }
 
     /// Compares the running hashes with those of a peer.
     pub(super) fn compare(&mut self, node: u16, held: &[Held]) {
         for Held { origin, hashed_to, hash, .. } in held.iter().filter(|held| held.hashed_to > 0) {
-            let key = (*origin, node);
-            let Some(mine) = self.known_chain(*origin).and_then(|chain| chain.hash_at(*hashed_to)) else { continue };
-            if mine == *hash {
-                self.agreed.insert(key, *hashed_to);
-                if self.diverging.get(&key).is_some_and(|stretch| stretch.first <= *hashed_to) {
-                    self.diverging.remove(&key);
-                }
-            } else {
-                let first = boundary_before(self.agreed.get(&key).copied().unwrap_or(0)) + 1;
-                self.diverging.insert(key, Stretch { origin: *origin, first, last: *hashed_to });
+            self.compare_one(node, *origin, *hashed_to, *hash);
+        }
+    }
+
+    pub(super) fn compare_one(&mut self, node: u16, origin: Origin, hashed_to: u64, hash: Hash) {
+        let key = (origin, node);
+        let Some(mine) = self.known_chain(origin).and_then(|chain| chain.hash_at(hashed_to)) else { return };
+        if mine == hash {
+            self.agreed.insert(key, hashed_to);
+            if self.diverging.get(&key).is_some_and(|stretch| stretch.first <= hashed_to) {
+                self.diverging.remove(&key);
             }
+        } else {
+            // What was equal there is so no more: the other has taken over another version.
+            if self.agreed.get(&key).is_some_and(|agreed| *agreed >= hashed_to) {
+                self.agreed.remove(&key);
+            }
+            let first = boundary_before(self.agreed.get(&key).copied().unwrap_or(0)) + 1;
+            self.diverging.insert(key, Stretch { origin, first, last: hashed_to });
         }
     }
 }

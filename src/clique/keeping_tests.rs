@@ -44,7 +44,7 @@ fn what_was_set_aside_goes_on_where_the_log_has_come_to_it() {
         .iter()
         .map(|write| match write {
             super::Write::Entries { chunk, .. } => chunk.ends.len() as u64,
-            super::Write::Cut { .. } | super::Write::Repair { .. } => 0,
+            super::Write::Cut { .. } | super::Write::Repair { .. } | super::Write::Rehash { .. } => 0,
         })
         .sum();
     assert_eq!(written, 20, "each is written where it belongs, what was set aside too");

@@ -230,6 +230,29 @@ impl Log {
         lost
     }
 
+    /// Puts entries where others are, as far as they are in memory. Positions stay what they are.
+    pub fn replace(&mut self, origin: Origin, chunk: &Chunk) {
+        let Some(log) = self.origins.get_mut(&origin) else { return };
+        let cost = |chunks: &VecDeque<Chunk>| chunks.iter().map(Chunk::cost_bytes).sum::<usize>();
+        let former_bytes = cost(&log.chunks);
+        let mut chunks = VecDeque::with_capacity(log.chunks.len() + 2);
+        for held in std::mem::take(&mut log.chunks) {
+            let before = held.within(held.first, chunk.first - 1);
+            let after = held.within(chunk.last() + 1, held.last());
+            chunks.extend([before, chunk.within(held.first, held.last()), after].into_iter().flatten());
+        }
+        log.chunks = chunks;
+        self.bytes = self.bytes + cost(&log.chunks) - former_bytes;
+    }
+
+    /// The running hash is this, from where it begins to the height.
+    pub fn rechain(&mut self, origin: Origin, mut chain: Chain) {
+        if let Some(log) = self.origins.get_mut(&origin) {
+            chain.replace(&log.chain);
+            log.chain = chain;
+        }
+    }
+
     /// The next entries of an origin that are held and not applied: their chunk, cut to them.
     #[must_use]
     pub fn unapplied(&self, origin: Origin) -> Option<Chunk> {

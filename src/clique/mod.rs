@@ -11,6 +11,7 @@
 //! Pure: no async, sockets, clocks, disks, locks, tracing or random sources; what an entry says is opaque here.
 //! Time comes in as an argument, so a clique of five replays from a seed in milliseconds.
 
+mod adoption;
 pub mod chain;
 pub mod chunk;
 pub mod damage;
@@ -24,6 +25,7 @@ pub mod retention;
 pub mod sources;
 pub mod time;
 
+pub use adoption::TakenOver;
 pub use chain::Chain;
 pub use chunk::{Chunk, Dependencies};
 pub use damage::{Damage, Repaired, Stretch};

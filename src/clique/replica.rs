@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Chunk, Damage, Dependencies, Heights, Held, HybridClock, LinkId, Origin, Retention, Stretch,
+    Chain, Chunk, Damage, Dependencies, Heights, Held, HybridClock, LinkId, Origin, Retention, Stretch, TakenOver,
+    adoption::Adoption,
     chain::{EMPTY, Hash},
     log::{Applied, Log},
     sources::{Ask, Sources},
@@ -49,8 +50,10 @@ pub enum Write {
     Entries { sequence: u64, origin: Origin, chunk: Chunk },
     /// Nothing before `first` is kept; `hash` is the running hash there, or [`EMPTY`] where nobody knows it.
     Cut { sequence: u64, origin: Origin, first: u64, hash: Hash },
-    /// Entries in place of what is damaged.
+    /// Entries in place of what is damaged, or of others.
     Repair { sequence: u64, origin: Origin, chunk: Chunk },
+    /// The running hash from where it begins to the height, in place of what it was.
+    Rehash { sequence: u64, origin: Origin, chain: Box<Chain> },
 }
 
 /// A write that is not on the disk yet.
@@ -77,7 +80,7 @@ pub struct Replica {
     /// entry has its own wait, or a row of them that nobody can complete would take one wait after the other.
     pub(super) arrivals: BTreeMap<Origin, VecDeque<(u64, u64)>>,
     /// For each link, the origins of which the peer has not been told how far they are held here.
-    changed: BTreeMap<LinkId, BTreeSet<Origin>>,
+    pub(super) changed: BTreeMap<LinkId, BTreeSet<Origin>>,
     pub(super) has_store: bool,
     pub(super) last_sequence: u64,
     /// What is still to be handed to the disk.
@@ -94,6 +97,8 @@ pub struct Replica {
     pub(super) diverging: BTreeMap<(Origin, u16), Stretch>,
     /// Per origin and other node, up to which entry their hashes were equal.
     pub(super) agreed: BTreeMap<(Origin, u16), u64>,
+    pub(super) adoption: Option<Adoption>,
+    pub(super) taken_over: Vec<TakenOver>,
 }
 
 impl Replica {
@@ -120,6 +125,8 @@ impl Replica {
             aside: BTreeMap::new(),
             diverging: BTreeMap::new(),
             agreed: BTreeMap::new(),
+            adoption: None,
+            taken_over: Vec::new(),
         }
     }
 
@@ -153,6 +160,7 @@ impl Replica {
         self.retention.cut(origin, first);
         self.damage.remove(Stretch { origin, first: 1, last: first - 1 });
         self.applied.raise(origin, first - 1);
+        self.adoption_was_cut(origin, first);
         self.write(origin, first - 1, 0, |sequence| Write::Cut { sequence, origin, first, hash });
         self.note_change(origin);
         lost
@@ -286,6 +294,7 @@ impl Replica {
 
     pub fn link_down(&mut self, link: LinkId) -> Vec<Ask> {
         self.sources.link_down(link);
+        self.adoption_was_cut_off(link);
         self.changed.remove(&link);
         self.plan()
     }
@@ -334,26 +343,6 @@ impl Replica {
         }
         let log = &self.log;
         self.sources.plan(self.me, |origin| log.height(origin))
-    }
-
-    /// What changed in what this node holds since this was last called for the link.
-    pub fn take_changes(&mut self, link: LinkId) -> Vec<Held> {
-        let Some(changed) = self.changed.get_mut(&link) else {
-            return Vec::new();
-        };
-        std::mem::take(changed).into_iter().map(|origin| self.log.held_of(origin)).collect()
-    }
-
-    /// Whether the link has not been told of a change in what is held of an origin.
-    #[must_use]
-    pub fn has_changed(&self, link: LinkId, origin: Origin) -> bool {
-        self.changed.get(&link).is_some_and(|changed| changed.contains(&origin))
-    }
-
-    pub(super) fn note_change(&mut self, origin: Origin) {
-        for changed in self.changed.values_mut() {
-            changed.insert(origin);
-        }
     }
 
     /// How many entries at the front of an unapplied chunk have all that they depend on.

@@ -89,6 +89,25 @@ impl Sources {
         floors.copied().find(|(theirs, _)| *theirs == floor).map(|(_, hash)| hash)
     }
 
+    /// The floor of an origin that the peer of a link has said, where it is not 1, and the running hash before it.
+    #[must_use]
+    pub fn peer_floor(&self, link: LinkId, origin: Origin) -> Option<(u64, Hash)> {
+        self.peers.get(&link)?.floors.get(&origin).copied()
+    }
+
+    /// The latest link to a node.
+    #[must_use]
+    pub fn link_to(&self, node: u16) -> Option<LinkId> {
+        self.peers.iter().rev().find(|(_, peer)| peer.origin.node == node).map(|(link, _)| *link)
+    }
+
+    /// What the nodes of all links have said last of an origin's running hash: the node, up to which entry, the hash.
+    #[must_use]
+    pub fn hashes_of(&self, origin: Origin) -> Vec<(u16, u64, Hash)> {
+        let hashes = self.peers.values().filter_map(|peer| Some((peer.origin.node, *peer.hashes.get(&origin)?)));
+        hashes.filter(|(_, (to, _))| *to > 0).map(|(node, (to, hash))| (node, to, hash)).collect()
+    }
+
     /// The links whose peers hold all of a stretch.
     #[must_use]
     pub fn holders(&self, stretch: Stretch) -> Vec<LinkId> {

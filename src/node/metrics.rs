@@ -18,6 +18,7 @@ pub struct Status {
     pub clients: usize,
     pub people: usize,
     pub log_bytes: usize,
+    pub taken_over_entries: u64,
     /// Nothing is lost if the node goes now.
     pub is_drained: bool,
     /// Those who can go on at another node have gone.
@@ -50,6 +51,7 @@ pub struct Metrics {
     oldest_lacking_seconds: Gauge<f64, AtomicU64>,
     damaged: Gauge<i64, AtomicI64>,
     diverging: Gauge<i64, AtomicI64>,
+    taken_over: Counter<u64, AtomicU64>,
     histories_equal: Gauge<i64, AtomicI64>,
     store_writable: Gauge<i64, AtomicI64>,
     alarms: Gauge<i64, AtomicI64>,
@@ -105,6 +107,11 @@ impl Default for Metrics {
                 "diverging_stretches",
                 "Stretches on which this node's history contradicts another's",
             ),
+            taken_over: counter(
+                &mut registry,
+                "entries_taken_over",
+                "Entries that were replaced here, because a node with the better claim held others",
+            ),
             histories_equal: gauge(
                 &mut registry,
                 "histories_equal",
@@ -155,6 +162,7 @@ impl Metrics {
         self.nodes_reachable.set(size(status.nodes_reachable));
         self.nodes_known.set(size(status.nodes_known));
         self.log_bytes.set(size(status.log_bytes));
+        self.taken_over.inc_by(status.taken_over_entries.saturating_sub(self.taken_over.get()));
         self.set_overview(overview);
         let mut text = String::new();
         encode(&mut text, &self.registry).ok()?;

@@ -300,6 +300,7 @@ fn status(hub: &Hub) -> Status {
         clients: hub.client_count(),
         people: hub.directory().present_count(),
         log_bytes: hub.replica().log().bytes(),
+        taken_over_entries: hub.taken_over_entries(),
         is_drained: hub.is_drained(),
         is_vacated: hub.is_vacated(),
     }

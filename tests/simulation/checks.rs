@@ -85,6 +85,12 @@ fn same_history(world: &World, theme: &Theme) -> Vec<String> {
             let is_lost = world.model.said[*message].entry.as_ref().is_none_or(|entry| entry.is_lost);
             let is_cut = *number < log.floor(*origin);
             let is_held = is_cut || log.entry(*origin, *number).is_some() || disk.has(*origin, *number);
+            let said = world.model.said[*message].entry.as_ref().map(|entry| &entry.bytes);
+            if log.entry(*origin, *number).is_some_and(|bytes| Some(&bytes) != said) {
+                wrong.push(format!(
+                    "Same everywhere: node {node} holds something else at {origin}#{number} (m{message})"
+                ));
+            }
             if !is_lost && !is_held {
                 wrong.push(format!("Kept: node {node} does not have {origin}#{number} (m{message})"));
             }

@@ -87,20 +87,41 @@ impl Kept {
 
     fn repair(&mut self, chunk: &Chunk) {
         for row in self.rows.values_mut() {
-            if chunk.first <= row.chunk.first && row.chunk.last() <= chunk.last() {
+            let Some(part) = chunk.within(row.chunk.first, row.chunk.last()) else { continue };
+            if part.ends.len() == row.chunk.ends.len() {
                 row.is_damaged = false;
             }
+            let before = row.chunk.within(row.chunk.first, part.first - 1);
+            let after = row.chunk.within(part.last() + 1, row.chunk.last());
+            let pieces = [before, Some(part), after];
+            let bytes: Vec<u8> = pieces.iter().flatten().flat_map(|piece| piece.bytes.to_vec()).collect();
+            row.chunk = read_chunk(row.chunk.first, bytes.into()).unwrap().0;
         }
     }
 
-    fn recovered(&self, origin: Origin, max_tail_bytes: usize) -> Recovered {
+    /// The running hash over everything, or over what is before an entry that is damaged.
+    fn chain(&self) -> Chain {
         let mut chain = Chain::from_boundary(self.base.0, self.base.1);
+        self.rows.values().for_each(|row| chain.push(&row.chunk));
+        chain
+    }
+
+    /// Somebody has said something else here: the last letter of some text is another one. Says which.
+    fn contradict(&mut self, dice: &mut Dice) -> Option<u64> {
+        let rows: Vec<u64> =
+            self.rows.iter().filter(|(_, row)| row.chunk.bytes.ends_with(b"x")).map(|(first, _)| *first).collect();
+        let row = dice.pick(&rows).and_then(|first| self.rows.get_mut(&first))?;
+        let mut bytes = row.chunk.bytes.to_vec();
+        *bytes.last_mut().unwrap() = b'y';
+        row.chunk.bytes = bytes.into();
+        Some(row.chunk.last())
+    }
+
+    fn recovered(&self, origin: Origin, max_tail_bytes: usize) -> Recovered {
+        let chain = self.chain();
         let (mut tail, mut bytes, mut damaged) = (Vec::new(), 0, Vec::new());
-        for row in self.rows.values() {
-            chain.push(&row.chunk);
-            if row.is_damaged {
-                damaged.push((row.chunk.first, row.chunk.last()));
-            }
+        for row in self.rows.values().filter(|row| row.is_damaged) {
+            damaged.push((row.chunk.first, row.chunk.last()));
         }
         for row in self.rows.values().rev().take_while(|row| !row.is_damaged) {
             bytes += row.chunk.bytes.len();
@@ -202,6 +223,16 @@ impl SimDisk {
                         kept.repair(&chunk);
                     }
                 }
+                ToStore::Rehash { origin, chain, .. } => {
+                    let Some(kept) = self.kept.get_mut(&origin) else { continue };
+                    if let Some(hash) = chain.hash_at(kept.base.0) {
+                        kept.base.1 = hash;
+                    }
+                    if kept.chain().hash() != chain.hash() {
+                        self.wrong
+                            .push(format!("{origin} was said to have another hash than follows from its entries"));
+                    }
+                }
                 ToStore::Read { .. } => {}
             }
         }
@@ -263,6 +294,25 @@ impl SimDisk {
         count
     }
 
+    /// Some copies of what other nodes have said, all of it elsewhere, become other ones, with hashes that are right for
+    /// them; says which.
+    pub fn contradict(
+        &mut self,
+        node: u16,
+        dice: &mut Dice,
+        is_elsewhere: impl Fn(Origin, u64) -> bool,
+    ) -> Vec<(Origin, u64)> {
+        let mut others = Vec::new();
+        for (origin, kept) in self.kept.iter_mut().filter(|(origin, _)| origin.node != node) {
+            let mut numbers = kept.rows.values().flat_map(|row| row.chunk.first..=row.chunk.last());
+            let is_elsewhere = numbers.all(|number| is_elsewhere(*origin, number));
+            if is_elsewhere && dice.chance(50) {
+                others.extend(kept.contradict(dice).map(|number| (*origin, number)));
+            }
+        }
+        others
+    }
+
     pub fn is_damaged(&self) -> bool {
         self.kept.values().flat_map(|kept| kept.rows.values()).any(|row| row.is_damaged)
     }
@@ -307,9 +357,10 @@ impl SimDisk {
 
 fn sequence(order: &ToStore) -> Option<u64> {
     match order {
-        ToStore::Entries { sequence, .. } | ToStore::Cut { sequence, .. } | ToStore::Repair { sequence, .. } => {
-            Some(*sequence)
-        }
+        ToStore::Entries { sequence, .. }
+        | ToStore::Cut { sequence, .. }
+        | ToStore::Repair { sequence, .. }
+        | ToStore::Rehash { sequence, .. } => Some(*sequence),
         ToStore::Read { .. } => None,
     }
 }

@@ -87,6 +87,22 @@ impl World {
         note!(self, "on the disk of node {node} {count} rows are damaged");
     }
 
+    /// As after a backup of another clique was put back, say: this node's copies are not what was said.
+    pub fn a_disk_contradicts(&mut self) {
+        let Some(node) = self.some_running_node() else { return };
+        self.crash(node, Death::Killed);
+        self.come_back(node);
+        let mut disk = std::mem::take(&mut self.node(node).disk);
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != usize::from(node)).collect();
+        let nodes = &self.nodes;
+        let places = disk.contradict(node, &mut self.dice, |origin, number| {
+            others.iter().all(|other| nodes[*other].disk.has(origin, number))
+        });
+        self.node(node).disk = disk;
+        note!(self, "on the disk of node {node} other entries are at {places:?}");
+        self.model.contradicted.extend(places);
+    }
+
     pub fn a_disk_is_full(&mut self) {
         let Some(node) = self.some_running_node() else { return };
         note!(self, "the disk of node {node} is full");

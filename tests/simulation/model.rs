@@ -36,7 +36,7 @@ pub struct Entry {
     pub is_lost: bool,
     /// It must never have been acknowledged: no disk had it.
     pub is_unsynced: bool,
-    bytes: Bytes,
+    pub bytes: Bytes,
 }
 
 #[derive(Debug)]
@@ -116,6 +116,8 @@ pub struct Model {
     pub given_up: MessageSet,
     /// Whether entries may be gone from the log of their own node before they are seen here.
     pub is_bounded: bool,
+    /// Where some disk has held something else than was said.
+    pub contradicted: BTreeSet<(Origin, u64)>,
     pub violations: Vec<String>,
 }
 
@@ -316,7 +318,8 @@ impl Model {
             return self.violation(format!("node {node} holds {origin}#{number}, which nobody said"));
         };
         if let Some(before) = &self.said[message].entry {
-            if (before.origin, before.number) != (origin, number) || before.bytes != *bytes {
+            let is_other = before.bytes != *bytes && !self.contradicted.contains(&(origin, number));
+            if (before.origin, before.number) != (origin, number) || is_other {
                 let text =
                     format!("m{message} is {}#{} and, on node {node}, {origin}#{number}", before.origin, before.number);
                 self.violation(format!("Same everywhere: {text}"));

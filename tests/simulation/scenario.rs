@@ -41,6 +41,8 @@ pub struct Theme {
     pub max_kept_bytes: u64,
     pub wipe: u64,
     pub damage: u64,
+    /// Copies of what other nodes said are not what they said.
+    pub contradict: u64,
     /// Nodes that are there only later.
     pub newcomers_percent: u64,
     pub fill: u64,
@@ -83,6 +85,7 @@ pub const PLAIN: Theme = Theme {
     max_kept_bytes: 0,
     wipe: 0,
     damage: 0,
+    contradict: 0,
     newcomers_percent: 0,
     fill: 0,
     claim: 0,
@@ -223,6 +226,7 @@ impl World {
             theme.claim,
             theme.room,
             theme.blackout,
+            theme.contradict,
         ];
         let mut roll = self.dice.below(weights.iter().sum());
         let mut action = 0;
@@ -245,6 +249,7 @@ impl World {
             12 => self.somebody_claims(),
             13 => self.somebody_is_in_a_room(),
             14 => self.everything_dies(),
+            15 => self.a_disk_contradicts(),
             _ => self.a_clock_jumps(),
         }
     }

@@ -76,6 +76,7 @@ const DISKS: Theme = Theme {
 };
 const SLOW_DISKS: Theme = Theme { name: "slow_disks", nodes: (2, 4), fill: 3, jump: 0, disk_ms: Some(400), ..DISKS };
 const WIPED_DISKS: Theme = Theme { name: "wiped_disks", nodes: (2, 4), wipe: 2, crash: 1, ..DISKS };
+const CONTRADICTIONS: Theme = Theme { name: "contradictions", nodes: (2, 5), contradict: 4, crash: 1, ..DISKS };
 const DAMAGED_DISKS: Theme = Theme { name: "damaged_disks", nodes: (2, 4), damage: 2, crash: 1, ..DISKS };
 
 const RETENTION: Theme = Theme {
@@ -194,6 +195,11 @@ fn wiped_disks() {
 #[test]
 fn damaged_disks() {
     check_all(&DAMAGED_DISKS);
+}
+
+#[test]
+fn contradictions() {
+    check_all(&CONTRADICTIONS);
 }
 
 #[test]

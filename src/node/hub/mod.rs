@@ -202,6 +202,8 @@ pub struct Hub {
     retained_ms: u64,
     /// Why the disk takes nothing, as long as it does not.
     unwritable: Option<String>,
+    /// Entries that were replaced here, because a node with the better claim held others.
+    taken_over_entries: u64,
     links: BTreeMap<LinkId, Link>,
     lost: BTreeMap<u16, Lost>,
     /// By the key of the name.
@@ -256,6 +258,7 @@ impl Hub {
             reads: Reads::default(),
             retained_ms: 0,
             unwritable: None,
+            taken_over_entries: 0,
             links: BTreeMap::new(),
             lost: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
@@ -293,6 +296,12 @@ impl Hub {
     #[must_use]
     pub fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// How many entries were taken over from other nodes that held them otherwise.
+    #[must_use]
+    pub fn taken_over_entries(&self) -> u64 {
+        self.taken_over_entries
     }
 
     /// Why the disk takes nothing, if it does not.

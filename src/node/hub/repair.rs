@@ -1,10 +1,12 @@
-//! What is damaged on the disk is got again from a peer; and what peers ask for to repair theirs.
+//! What is damaged on the disk, or contradicts a node that has the better claim, is got again from a peer; and what peers ask
+//! for to repair theirs.
 
-use super::{FromStore, Hub, Now, Ports, feeding::gather, reading::Reader};
+use super::{FromStore, Hub, Now, Ports, claims::entry_id, feeding::gather, reading::Reader};
 use crate::{
-    clique::{Chunk, LinkId, Origin, Repaired, Stretch},
+    chat::notice,
+    clique::{Chunk, LinkId, Origin, Repaired, Stretch, TakenOver},
     wire::{
-        entry::read_chunk,
+        entry::{Body, EntryView, read_chunk, read_entry},
         peer::{Entries, PeerFrame},
     },
 };
@@ -25,10 +27,15 @@ impl Hub {
         }
     }
 
-    /// Asks a peer for what is damaged here, one segment at a time.
+    /// Asks a peer for what is damaged or to be taken over here, one segment at a time.
     pub(super) fn repair(&mut self, now: Now, ports: &mut impl Ports) {
         if let Some((link, stretch)) = self.replica.next_repair(now.monotonic_ms) {
             ports.to_link(link, PeerFrame::WantRange(stretch));
+        }
+        for TakenOver { stretch, node } in self.replica.take_taken_over() {
+            let count = stretch.last + 1 - stretch.first;
+            self.taken_over_entries += count;
+            self.tell_everyone(&notice::taken_over(stretch.origin.node, node, count), ports);
         }
     }
 
@@ -73,8 +80,26 @@ impl Hub {
             Ok((chunk, _)) => chunk,
             Err(error) => return ports.close_link(link, &error.to_string()),
         };
-        if let Repaired::Ask(rest) = self.replica.range_came(link, origin, chunk, now.monotonic_ms) {
-            ports.to_link(link, PeerFrame::WantRange(rest));
+        match self.replica.range_came(link, origin, chunk, now.monotonic_ms) {
+            Repaired::Ask(rest) => ports.to_link(link, PeerFrame::WantRange(rest)),
+            Repaired::Write(chunks) => chunks.iter().for_each(|chunk| self.learn_again(origin, chunk, ports)),
+            Repaired::Nothing => {}
+        }
+    }
+
+    /// Whatever is derived from entries is derived from these too. Of those that were applied before, nothing is delivered.
+    fn learn_again(&mut self, origin: Origin, chunk: &Chunk, ports: &mut impl Ports) {
+        let Some(applied) = chunk.within(chunk.first, self.replica.log().applied(origin)) else { return };
+        let mut bytes = &applied.bytes[..];
+        let mut number = applied.first;
+        while let Ok((EntryView { time, body }, length)) = read_entry(bytes) {
+            match body {
+                Body::Message(message) => self.ledger.take_message(entry_id(origin, number), time, &message),
+                Body::Change(change) => self.apply_change((origin, number), time, &change, ports),
+                Body::Unknown => {}
+            }
+            bytes = &bytes[length..];
+            number += 1;
         }
     }
 }

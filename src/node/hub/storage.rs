@@ -11,8 +11,10 @@ pub enum ToStore {
     /// Nothing before `first` is kept of this origin. `hash` is the running hash at `first - 1`. If the origin held less
     /// than that, it goes on at `first`.
     Cut { sequence: u64, origin: Origin, first: u64, hash: Hash },
-    /// Entries in place of a stretch that is damaged, exactly.
+    /// Entries in place of a stretch that is damaged, or of others, exactly.
     Repair { sequence: u64, origin: Origin, chunk: Chunk },
+    /// The running hash from where it begins to the height, in place of what it was.
+    Rehash { sequence: u64, origin: Origin, chain: Box<Chain> },
     /// Asks for entries of one origin from `from` on, up to about so many bytes, at least one entry.
     Read { id: u64, origin: Origin, from: u64, max_bytes: usize },
 }

@@ -65,6 +65,7 @@ impl Hub {
                 Write::Entries { sequence, origin, chunk } => ToStore::Entries { sequence, origin, chunk },
                 Write::Cut { sequence, origin, first, hash } => ToStore::Cut { sequence, origin, first, hash },
                 Write::Repair { sequence, origin, chunk } => ToStore::Repair { sequence, origin, chunk },
+                Write::Rehash { sequence, origin, chain } => ToStore::Rehash { sequence, origin, chain },
             });
         }
     }

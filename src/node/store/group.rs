@@ -9,7 +9,10 @@ use super::{
     tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_row, sealed_boundary, sealed_row},
 };
 use crate::{
-    clique::{Chain, Chunk, Origin, chain::Hash},
+    clique::{
+        Chain, Chunk, Origin,
+        chain::{EMPTY, Hash},
+    },
     node::hub::{Recovered, ToStore},
 };
 
@@ -91,6 +94,7 @@ pub fn write(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore
             ToStore::Entries { origin, chunk, .. } => group_writer.append(*origin, chunk)?,
             ToStore::Cut { origin, first, hash, .. } => group_writer.cut(*origin, *first, *hash)?,
             ToStore::Repair { origin, chunk, .. } => group_writer.repair(*origin, chunk)?,
+            ToStore::Rehash { origin, chain, .. } => group_writer.rehash(*origin, chain)?,
             ToStore::Read { .. } => {}
         }
     }
@@ -250,6 +254,23 @@ impl GroupWriter<'_> {
             }
             self.catch_up(origin, &mut stored)?;
         }
+        self.touched.insert(origin, stored);
+        Ok(())
+    }
+
+    /// Another running hash, of what was written in place of other entries.
+    fn rehash(&mut self, origin: Origin, chain: &Chain) -> Result<(), Trouble> {
+        let mut stored = self.take(origin);
+        let begin = chain.beginning();
+        tracing::warn!(
+            "what {origin} had said was not the same here as on another node from entry {} on: it is now",
+            begin + 1
+        );
+        self.boundaries.retain_in(key(origin, begin + 1)..=key(origin, u64::MAX), |_, _| false)?;
+        if begin + 1 == stored.first {
+            stored.cut_hash = chain.hash_at(begin).unwrap_or(EMPTY);
+        }
+        (stored.chain, stored.boundary) = (chain.clone(), begin);
         self.touched.insert(origin, stored);
         Ok(())
     }

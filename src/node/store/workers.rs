@@ -55,7 +55,7 @@ fn cost_bytes(item: &ToStore) -> usize {
     let chunk = |chunk: &Chunk| chunk.bytes.len() + ITEM_BYTES;
     match item {
         ToStore::Entries { chunk: entries, .. } | ToStore::Repair { chunk: entries, .. } => chunk(entries),
-        ToStore::Cut { .. } | ToStore::Read { .. } => ITEM_BYTES,
+        ToStore::Cut { .. } | ToStore::Rehash { .. } | ToStore::Read { .. } => ITEM_BYTES,
     }
 }
 

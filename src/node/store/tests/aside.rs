@@ -1,4 +1,4 @@
-//! Damage in the last, incomplete segment of a log.
+//! Damage in the last, incomplete segment of a log; and entries in place of others that were not damaged.
 
 use super::*;
 
@@ -31,5 +31,34 @@ fn what_is_sound_behind_damage_is_handed_over_and_joined_again() {
     let recovered = store.of_origin(ORIGIN);
     assert_eq!(recovered.chain.hash(), whole_chain(&chunks).hash());
     assert_eq!((recovered.chain.height(), recovered.damaged.len(), recovered.aside.len()), (200, 0, 0));
+    store.threads.close();
+}
+
+#[test]
+fn what_another_node_holds_takes_the_place_of_what_is_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Running::open(folder.path());
+    store.append(ORIGIN, &chunk(1, 700, 0, 60));
+    store.wait_synced();
+    // Shorter ones, from the second segment on; and what follows was the same.
+    let pieces = [chunk(1, 256, 0, 60), chunk(257, 100, 9, 20), chunk(357, 200, 9, 20), chunk(557, 144, 0, 60)];
+    for piece in pieces[1..3].iter().cloned() {
+        store.say(|sequence| ToStore::Repair { sequence, origin: ORIGIN, chunk: piece });
+    }
+    let whole = whole_chain(&pieces);
+    let mut chain = Chain::from_boundary(256, whole.hash_at(256).unwrap());
+    pieces[1..].iter().for_each(|piece| chain.push(piece));
+    store.say(|sequence| ToStore::Rehash { sequence, origin: ORIGIN, chain: Box::new(chain) });
+    let after = chunk(701, 100, 0, 60);
+    store.append(ORIGIN, &after);
+    store.wait_synced();
+    store.threads.close();
+
+    let store = Running::open(folder.path());
+    let recovered = store.of_origin(ORIGIN);
+    let whole = whole_chain(&[&pieces[..], &[after]].concat());
+    assert_eq!((recovered.height, &recovered.damaged[..]), (800, &[][..]));
+    assert_eq!(recovered.chain.hash(), whole.hash());
+    assert!(recovered.chain.boundaries().eq(whole.boundaries()));
     store.threads.close();
 }

@@ -206,9 +206,10 @@ impl Writer {
             self.tell_unwritable(reason);
         }
         let sequence = group.iter().rev().find_map(|item| match item {
-            ToStore::Entries { sequence, .. } | ToStore::Cut { sequence, .. } | ToStore::Repair { sequence, .. } => {
-                Some(*sequence)
-            }
+            ToStore::Entries { sequence, .. }
+            | ToStore::Cut { sequence, .. }
+            | ToStore::Repair { sequence, .. }
+            | ToStore::Rehash { sequence, .. } => Some(*sequence),
             ToStore::Read { .. } => None,
         });
         if let Some(sequence) = sequence {
