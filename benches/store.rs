@@ -9,7 +9,7 @@ use clique::{
     clique::{Chunk, Origin},
     node::{
         hub::{FromStore, ToStore},
-        store::{Store, StoreSettings, Sync},
+        store::{Store, StoreSettings, Sync, on_a_thread},
     },
     wire::entry::ChunkBuilder,
 };
@@ -45,12 +45,14 @@ fn write(directory: &Path, chunks: Vec<Chunk>, sync: Sync) {
     let settings = StoreSettings { directory: directory.to_owned(), node: 0, sync, max_tail_bytes: 1 << 20 };
     let opened = Store::open(&settings, 1, |_| (), |(), _, _| {}).expect("the store can be opened");
     let (sender, answers) = channel();
-    let (handle, threads) = opened.store.start(move |answer| drop(sender.send(answer))).expect("threads can be had");
+    let started = opened.store.start(on_a_thread, move |answer| drop(sender.send(answer)));
+    let (handle, workers) = started.expect("threads can be had");
     for (sequence, chunk) in (1..).zip(chunks) {
         handle.say(ToStore::Entries { sequence, origin: ORIGIN, chunk });
         assert!(matches!(answers.recv(), Ok(FromStore::Synced { .. })));
     }
-    threads.close();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be had");
+    runtime.block_on(workers.close());
 }
 
 #[divan::bench(args = [64, 1_024], sample_count = 5)]

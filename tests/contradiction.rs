@@ -8,7 +8,7 @@ use clique::{
     clique::{Chain, Chunk, Origin},
     node::{
         hub::{FromStore, ToStore},
-        store::{Store, StoreSettings, Sync},
+        store::{Store, StoreSettings, Sync, on_a_thread},
     },
 };
 use common::{cliques::Clique, eventually, process::command};
@@ -28,7 +28,7 @@ fn contradict(directory: &Path, node: u16) -> u64 {
     let of_node_0 = opened.recovered.iter().find(|found| found.origin.node == 0 && found.height > 300).unwrap();
     let origin = of_node_0.origin;
     let (answers, answer) = mpsc::channel();
-    let (store, threads) = opened.store.start(move |word| answers.send(word).unwrap()).unwrap();
+    let (store, workers) = opened.store.start(on_a_thread, move |word| answers.send(word).unwrap()).unwrap();
     let mut chain = Chain::default();
     let (mut sequence, mut changed) = (0, 0);
     for chunk in opened.state {
@@ -47,7 +47,7 @@ fn contradict(directory: &Path, node: u16) -> u64 {
     store.say(ToStore::Rehash { sequence: sequence + 1, origin, chain: Box::new(chain) });
     let is_last = |word: &FromStore| matches!(word, FromStore::Synced { sequence: synced } if *synced > sequence);
     answer.iter().find(is_last).unwrap();
-    threads.close();
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(workers.close());
     changed
 }
 

@@ -49,7 +49,7 @@ use self::{
     router::{Router, RouterHandle},
     session::SessionContext,
     spans::NodeSpans,
-    store::{Opened, Store, StoreError, StoreSettings, StoreThreads},
+    store::{Opened, Store, StoreError, StoreSettings, StoreWorkers},
     warnings::Warnings,
     world::World,
 };
@@ -91,7 +91,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the threads of the store cannot be started: {0}; allow this user more processes")]
-    StoreThreads(io::Error),
+    StoreWorkers(io::Error),
     #[error("the data directory could not be read through, because of a fault in the program: {0}")]
     Birth(#[from] tokio::task::JoinError),
     #[error("the gRPC description of the service cannot be read: {0}")]
@@ -106,7 +106,7 @@ pub struct Node {
     pub http_address: SocketAddr,
     index: u16,
     router: RouterHandle,
-    store: Option<StoreThreads>,
+    store: Option<StoreWorkers>,
     spans: Spans,
     drain: Duration,
     /// Everything but the router.
@@ -154,7 +154,7 @@ impl Node {
             timing: settings.timing,
             is_tracing: spans.is_enabled(),
         };
-        let (hub, store) = born(hub_settings, settings.store.clone()).await?;
+        let (hub, store) = born(&world, hub_settings, settings.store.clone()).await?;
         let origin = hub.origin();
         let metrics = Arc::new(Metrics::default());
         let node_spans = NodeSpans::new(spans.clone(), settings.index);
@@ -162,11 +162,12 @@ impl Node {
         let (mut router, handle) = Router::new(hub, world.clone(), metrics.clone(), node_spans.clone(), dial);
         let store = match store {
             Some(store) => {
-                let answers = handle.clone();
-                let (to_store, threads) =
-                    store.start(move |answer| answers.store(answer)).map_err(StartError::StoreThreads)?;
-                router.attach_store(to_store);
-                Some(threads)
+                let (answer, answers) = mpsc::unbounded_channel();
+                let drive = |name, work| world.drive(name, work);
+                let started = store.start(drive, move |word| drop(answer.send(word)));
+                let (to_store, workers) = started.map_err(StartError::StoreWorkers)?;
+                router.attach_store(to_store, answers);
+                Some(workers)
             }
             None => None,
         };
@@ -291,8 +292,7 @@ impl Node {
         let _ = timeout_at(deadline.max(Instant::now() + Duration::from_millis(100)), self.router_task.wait()).await;
         if let Some(store) = self.store {
             // Nobody can say anything to it any more; a disk that hangs does not hold up the end.
-            let closed = tokio::task::spawn_blocking(|| store.close());
-            if timeout_at(deadline.max(Instant::now() + LAST_SYNC_TIMEOUT), closed).await.is_err() {
+            if timeout_at(deadline.max(Instant::now() + LAST_SYNC_TIMEOUT), store.close()).await.is_err() {
                 tracing::warn!(node = self.index, "the disk had not taken everything when the drain time was over");
             }
         }
@@ -302,11 +302,15 @@ impl Node {
 }
 
 /// A hub that begins with what is on the disk, and its store, if it has one. Waits for room on a full disk.
-async fn born(settings: HubSettings, store: Option<StoreSettings>) -> Result<(Hub, Option<Store>), StartError> {
+async fn born<W: World>(
+    world: &W,
+    settings: HubSettings,
+    store: Option<StoreSettings>,
+) -> Result<(Hub, Option<Store>), StartError> {
     let Some(store) = store else { return Ok((Hub::new(settings), None)) };
     let mut is_told = false;
     loop {
-        match opened(settings.clone(), store.clone()).await {
+        match opened(world, settings.clone(), store.clone()).await {
             // It cannot be opened without writing. Nothing is lost by waiting; by ending, the node that could go on.
             Err(StartError::Store(error @ StoreError::Full { .. })) => {
                 if !std::mem::replace(&mut is_told, true) {
@@ -319,13 +323,19 @@ async fn born(settings: HubSettings, store: Option<StoreSettings>) -> Result<(Hu
     }
 }
 
-async fn opened(settings: HubSettings, store: StoreSettings) -> Result<(Hub, Option<Store>), StartError> {
-    let opened = tokio::task::spawn_blocking(move || {
+async fn opened<W: World>(
+    world: &W,
+    settings: HubSettings,
+    store: StoreSettings,
+) -> Result<(Hub, Option<Store>), StartError> {
+    let medium = world.medium(&store.directory);
+    let opened = world.wait_for(move || {
         let now = Now { unix_us: settings.origin.incarnation, monotonic_ms: 0 };
         let begin = |incarnation| {
             Hub::new(HubSettings { origin: Origin { incarnation, ..settings.origin }, ..settings.clone() })
         };
-        let Opened { store, state: mut hub, recovered } = Store::open(&store, now.unix_us, begin, Hub::recall)?;
+        let opened = Store::open_on(medium, &store, now.unix_us, begin, Hub::recall)?;
+        let Opened { store, state: mut hub, recovered } = opened;
         hub.recover(recovered, now);
         Ok((hub, Some(store)))
     });

@@ -108,12 +108,6 @@ impl RouterHandle {
         self.send(Input::Link(link, input)).await;
     }
 
-    /// What the store has to say. Waits; not for use in a task.
-    pub fn store(&self, input: FromStore) {
-        // An error means that the router has ended.
-        let _ = self.inputs.blocking_send(Input::Store(input));
-    }
-
     /// What this node says of itself to a peer; `None` once the router has ended.
     pub async fn hello(&self) -> Option<Hello> {
         let (answer, answered) = oneshot::channel();
@@ -169,6 +163,8 @@ pub struct Router<W> {
     world: W,
     start: Instant,
     inputs: mpsc::Receiver<Input>,
+    /// What the store has to say: an answer to each thing that it was told to do, so the hub bounds it.
+    store: Option<mpsc::UnboundedReceiver<FromStore>>,
     outputs: Outputs,
     has_ended: bool,
 }
@@ -186,12 +182,13 @@ impl<W: World> Router<W> {
         let (sender, inputs) = mpsc::channel(MAX_QUEUED_INPUTS);
         let outputs = Outputs::new(sender.downgrade(), metrics, spans, dial);
         let handle = RouterHandle { inputs: sender, next_id: Arc::new(AtomicU64::new(1)) };
-        (Self { hub, world, start: Instant::now(), inputs, outputs, has_ended: false }, handle)
+        (Self { hub, world, start: Instant::now(), inputs, store: None, outputs, has_ended: false }, handle)
     }
 
     /// Before it runs: the disk behind the log.
-    pub fn attach_store(&mut self, store: StoreHandle) {
+    pub fn attach_store(&mut self, store: StoreHandle, answers: mpsc::UnboundedReceiver<FromStore>) {
         self.outputs.store = Some(store);
+        self.store = Some(answers);
     }
 
     /// Runs until it is ended, or every handle is gone.
@@ -206,6 +203,7 @@ impl<W: World> Router<W> {
                     let Ok(input) = self.inputs.try_recv() else { break };
                     waiting.push_back(input);
                 }
+                self.take_from_store(&mut waiting);
             } else {
                 let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
                 tokio::select! {
@@ -215,11 +213,19 @@ impl<W: World> Router<W> {
                             return;
                         }
                         waiting.extend(received.drain(..));
+                        self.take_from_store(&mut waiting);
                     }
+                    Some(answer) = next_of(self.store.as_mut()) => waiting.push_back(Input::Store(answer)),
                     () = sleep_until(deadline) => {}
                 }
             }
             self.turn(&mut waiting);
+        }
+    }
+
+    fn take_from_store(&mut self, waiting: &mut VecDeque<Input>) {
+        while let Some(Ok(answer)) = self.store.as_mut().map(mpsc::UnboundedReceiver::try_recv) {
+            waiting.push_back(Input::Store(answer));
         }
     }
 
@@ -291,6 +297,11 @@ impl<W: World> Router<W> {
             Input::End => self.has_ended = true,
         }
     }
+}
+
+/// `None` where there is no store, or it is closed.
+async fn next_of(answers: Option<&mut mpsc::UnboundedReceiver<FromStore>>) -> Option<FromStore> {
+    answers?.recv().await
 }
 
 fn status(hub: &Hub) -> Status {

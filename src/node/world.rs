@@ -1,5 +1,5 @@
-//! The world that a node lives in: its network, its clock and its chance. The real one here; the simulation brings its
-//! own.
+//! The world that a node lives in: its network, its disk, its clock and its chance. The real one here; the simulation brings
+//! its own.
 //!
 //! What a node does follows from these, so that a run can be repeated: that is why every `select!` of it is `biased`.
 
@@ -7,6 +7,8 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    path::Path,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,9 +16,12 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, lookup_host},
+    task::JoinError,
 };
 
-/// Sockets, wall clock and chance. Timers are tokio's in either world.
+use super::store::{Files, Medium, Work, on_a_thread};
+
+/// Sockets, disks, wall clock and chance. Timers are tokio's in either world.
 pub trait World: Clone + Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
     type Listener: Send + Sync + 'static;
@@ -37,6 +42,21 @@ pub trait World: Clone + Send + Sync + 'static {
     fn resolve(&self, target: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Where the database of a data directory lies.
+    fn medium(&self, directory: &Path) -> Arc<dyn Medium>;
+
+    /// Does something that may wait for the disk.
+    fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, JoinError>> + Send;
+
+    /// Drives something that may wait for the disk beside everything else, until it ends by itself.
+    ///
+    /// # Errors
+    /// If the system has no room for it.
+    fn drive(&self, name: &'static str, work: Work) -> io::Result<()>;
 
     /// Wall-clock time in Unix microseconds.
     fn unix_us(&self) -> u64;
@@ -97,6 +117,21 @@ impl World for RealWorld {
         let stream = TcpStream::connect(address).await?;
         prepare(&stream)?;
         Ok(stream)
+    }
+
+    fn medium(&self, directory: &Path) -> Arc<dyn Medium> {
+        Arc::new(Files::new(directory))
+    }
+
+    fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, JoinError>> + Send {
+        tokio::task::spawn_blocking(work)
+    }
+
+    fn drive(&self, name: &'static str, work: Work) -> io::Result<()> {
+        on_a_thread(name, work)
     }
 
     fn unix_us(&self) -> u64 {

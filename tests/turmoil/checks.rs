@@ -60,9 +60,12 @@ fn is_accepted(model: &Model, message: MessageId) -> bool {
     }
 }
 
-/// Whether crashes can have taken the last copy: as many nodes as are known to have had it have died since it was said,
-/// the one that accepted it among them.
+/// Whether crashes can have taken the last copy, where there are no disks: as many nodes as are known to have had it have died
+/// since it was said, the one that accepted it among them.
 fn may_be_lost(model: &Model, said: &Said) -> bool {
+    if model.has_disks {
+        return false;
+    }
     let dead = model.deaths.iter().filter(|(at_ms, _)| *at_ms >= said.said_ms).map(|(_, node)| *node);
     let dead: BTreeSet<u16> = dead.collect();
     let holders = usize::try_from(said.most_holding()).unwrap();
@@ -106,7 +109,7 @@ fn untold(model: &Model, message: MessageId, nodes: u32) -> Vec<String> {
         "nothing".to_owned()
     } else if !is_final && said.most_holding() < nodes {
         format!("only that {} of {nodes} nodes have it", said.most_holding())
-    } else if is_heard && !said.was(State::Delivered) {
+    } else if is_heard && !said.was(State::Delivered) && !is_final {
         "not that it was heard".to_owned()
     } else {
         return Vec::new();
@@ -167,7 +170,10 @@ fn kept(model: &Model, message: MessageId, heights: &BTreeMap<Origin, u64>) -> V
         let has_heard = said.to.is_some_and(|to| {
             // Somebody else is one who came back unknown: what was for the former is told to the next, but not counted.
             let life = &model.people[to];
-            life.is_one_stay() && life.has_heard(message)
+            // And one who had said goodbye can come back to a node that was restarted: the log says whose the session is, and
+            // does not know of the goodbye.
+            let was_gone = life.goodbyes_ms.iter().any(|at_ms| *at_ms >= said.said_ms);
+            life.is_one_stay() && life.has_heard(message) && !(model.has_disks && was_gone)
         });
         return has_heard
             .then(|| format!("Honest: m{message} was heard, its sender was told that it was not"))

@@ -129,6 +129,7 @@ pub struct Memory {
     pub received: Option<Heights>,
     pub sent: Heights,
     pub registration: Option<Registration>,
+    pub formers: Vec<Registration>,
     pub fault: Option<Fault>,
 }
 
@@ -136,6 +137,7 @@ impl Memory {
     /// As our client does it: what was missed is still to come, so a resumed node's heights are not received yet.
     pub fn registered(&mut self, resumed: bool, heights: Heights, registration: Option<Registration>) {
         self.registration = registration;
+        self.formers.extend(registration.filter(|given| !self.formers.contains(given)));
         match &mut self.received {
             Some(_) if resumed => {}
             Some(received) => heights.iter().for_each(|(origin, height)| received.raise(origin, height)),
@@ -168,6 +170,7 @@ pub fn ask_for_name(out: &mut Vec<u8>, dialect: Dialect, name: &str, memory: &Me
             heights: heights_to_proto(&received),
             sent: heights_to_proto(&memory.sent),
             registration: memory.registration,
+            formers: memory.formers.clone(),
             ..Resume::default()
         }
     });

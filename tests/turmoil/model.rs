@@ -94,6 +94,7 @@ pub struct Life {
     pub connection: Option<ConnectionId>,
     /// A stay is a registration and the connections that resumed it.
     pub stays: Vec<Stay>,
+    pub goodbyes_ms: Vec<u64>,
     ever_heard: BTreeSet<MessageId>,
 }
 
@@ -128,6 +129,8 @@ pub struct Model {
     pub said: Vec<Said>,
     /// Ends of nodes' lives, with what they alone had.
     pub deaths: Vec<(u64, u16)>,
+    /// Nodes have disks: what was acknowledged is never lost.
+    pub has_disks: bool,
     pub violations: Vec<String>,
 }
 

@@ -9,17 +9,22 @@ use std::{
 
 use clique::{
     clique::Secret,
-    node::{Limits, Node, NodeSettings, Status},
+    node::{
+        Limits, Node, NodeSettings, Status,
+        store::{StoreSettings, Sync},
+    },
     telemetry::Spans,
 };
 use tokio::{sync::Notify, time::sleep};
 use turmoil::Sim;
 
-use crate::{faults::Fault, world::SimWorld};
+use crate::{disk::SimDisk, faults::Fault, sockets::Sockets, world::SimWorld};
 
 pub const CHAT_PORT: u16 = 4_000;
 const PEER_PORT: u16 = 5_000;
 const HTTP_PORT: u16 = 8_000;
+/// Of each origin, what a start takes into memory.
+const MAX_TAIL_BYTES: usize = 3_000;
 /// How often a node's state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -28,11 +33,13 @@ pub fn host(node: u16) -> String {
 }
 
 /// What is known of a node from outside while it runs.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Handle {
     pub status: Rc<RefCell<Option<Status>>>,
     /// Asks it to stop in good order.
     pub stop: Rc<Notify>,
+    pub sockets: Sockets,
+    pub disk: SimDisk,
 }
 
 /// How a clique is told of itself.
@@ -68,6 +75,7 @@ pub struct Common {
     pub count: u16,
     pub topology: Topology,
     pub max_client_output_bytes: usize,
+    pub has_disks: bool,
     pub fault: Option<Fault>,
 }
 
@@ -85,6 +93,12 @@ impl Common {
             drain_ms: 2_000,
             // The model knows what is new only.
             history_shown: 0,
+            store: self.has_disks.then(|| StoreSettings {
+                directory: format!("node-{index}").into(),
+                node: index,
+                sync: Sync::Always,
+                max_tail_bytes: MAX_TAIL_BYTES,
+            }),
             limits: Limits { max_client_output_bytes: self.max_client_output_bytes, ..Limits::default() },
             ..NodeSettings::on_loopback(index)
         }
@@ -93,10 +107,13 @@ impl Common {
 
 /// Puts a node on a host of its own. Each start of the host is a new life of the node.
 pub fn add(sim: &mut Sim<'_>, index: u16, common: Common) -> Handle {
-    let handle = Handle::default();
-    let world = SimWorld::new(common.seed ^ u64::from(index), common.fault);
+    let seed = common.seed ^ u64::from(index);
+    let (sockets, disk) = (Sockets::default(), SimDisk::new(!seed, common.fault));
+    let world = SimWorld::new(seed, common.fault, sockets.clone(), disk.clone());
+    let handle = Handle { status: Rc::default(), stop: Rc::default(), sockets, disk };
     let outside = handle.clone();
     sim.host(host(index), move || {
+        outside.sockets.set_dying(false);
         let (settings, world, outside) = (common.settings(index), world.clone(), outside.clone());
         async move {
             let node = Node::start(settings, world, Spans::disabled()).await?;

@@ -2,7 +2,10 @@
 
 use std::{io, time::Duration};
 
-use clique::wire::{Dialect, extended::State};
+use clique::wire::{
+    Dialect,
+    extended::{Registration, State},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
@@ -193,7 +196,10 @@ impl Person {
                 }
             }
             Order::Move(node) => return Some(End::Moved(node)),
-            Order::Goodbye => hearing::say_goodbye(&mut line.out, self.dialect),
+            Order::Goodbye => {
+                self.stage.model().people[self.id].goodbyes_ms.push(now_ms());
+                hearing::say_goodbye(&mut line.out, self.dialect);
+            }
             Order::Pause { lasting_ms } => {
                 note!(self.stage, now_ms(), "{} does not read for {lasting_ms} ms", self.name);
                 line.paused_until = Instant::now() + Duration::from_millis(lasting_ms);
@@ -219,7 +225,14 @@ impl Person {
         let now_ms = now_ms();
         match heard {
             Heard::Registered { resumed, heights, registration } => {
-                note!(self.stage, now_ms, "{} has a name on node {} (resumed: {resumed})", self.name, self.node);
+                let what = registration.map(|Registration { time, node }| format!("{time:x}.{node}"));
+                note!(
+                    self.stage,
+                    now_ms,
+                    "{} has a name on node {} (resumed: {resumed}, {what:?})",
+                    self.name,
+                    self.node
+                );
                 model.registered(line.id, resumed, registration, now_ms);
                 self.memory.registered(resumed, heights, registration);
                 line.is_registered = true;

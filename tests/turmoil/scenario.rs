@@ -28,6 +28,10 @@ pub struct Theme {
     pub roam: u64,
     pub pause: u64,
     pub extended_percent: u64,
+    /// How likely it is that the nodes have disks.
+    pub disks_percent: u64,
+    /// A disk has no room.
+    pub fill: u64,
     pub max_client_output_bytes: usize,
 }
 
@@ -47,6 +51,8 @@ pub const PLAIN: Theme = Theme {
     roam: 2,
     pause: 2,
     extended_percent: 60,
+    disks_percent: 40,
+    fill: 0,
     max_client_output_bytes: 16 * 1024,
 };
 
@@ -118,6 +124,7 @@ impl Scene {
             theme.stop,
             theme.roam,
             theme.pause,
+            theme.fill,
         ];
         let mut roll = self.dice.below(weights.iter().sum());
         let mut action = 0;
@@ -139,6 +146,10 @@ impl Scene {
             5 => self.somebody_dies(),
             6 => self.somebody_stops(),
             7 => self.somebody_roams(),
+            9 => {
+                let (node, lasting_ms) = (self.some_node(), self.some_time_ms());
+                self.fill(node, lasting_ms);
+            }
             _ => {
                 let (person, lasting_ms) = (self.some_person(), self.dice.between(100, 2_000));
                 self.order(person, Order::Pause { lasting_ms });
@@ -212,6 +223,7 @@ impl Scene {
     fn calm_down(&mut self) {
         note!(self.stage, self.now_ms(), "everything calms down");
         self.mend_all(None);
+        self.make_room_everywhere();
         for person in 0..self.people.len() {
             self.order(person, Order::Calm);
         }

@@ -34,6 +34,12 @@ pub enum Trouble {
     Held,
 }
 
+/// A disk that has no room for a while.
+struct Full {
+    node: u16,
+    until_ms: u64,
+}
+
 /// Something wrong between two hosts.
 struct Disturbance {
     from: String,
@@ -66,6 +72,8 @@ pub struct Scene {
     pub nodes: Vec<SimNode>,
     pub people: Vec<Puppet>,
     disturbances: Vec<Disturbance>,
+    full: Vec<Full>,
+    pub has_disks: bool,
     probes: usize,
     fault: Option<Fault>,
 }
@@ -94,12 +102,16 @@ impl Scene {
         let stage = Stage::default();
         let count = u16::try_from(dice.between(theme.nodes.0, theme.nodes.1)).unwrap();
         let topology = dice.pick(&[Topology::Full, Topology::Star, Topology::Ring]).unwrap();
-        note!(stage, 0, "{count} nodes, told of each other as a {topology:?}");
-        let common = Common { seed, count, topology, max_client_output_bytes: theme.max_client_output_bytes, fault };
+        let has_disks = dice.chance(theme.disks_percent);
+        note!(stage, 0, "{count} nodes, told of each other as a {topology:?}, with disks: {has_disks}");
+        stage.model().has_disks = has_disks;
+        let max_client_output_bytes = theme.max_client_output_bytes;
+        let common = Common { seed, count, topology, max_client_output_bytes, has_disks, fault };
         let nodes = (0..count)
             .map(|index| SimNode { standing: Standing::Up, handle: nodes::add(&mut sim, index, common) })
             .collect();
-        Self { sim, stage, dice, nodes, people: Vec::new(), disturbances: Vec::new(), probes: 0, fault }
+        let (people, disturbances, full) = (Vec::new(), Vec::new(), Vec::new());
+        Self { sim, stage, dice, nodes, people, disturbances, full, has_disks, probes: 0, fault }
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -166,6 +178,9 @@ impl Scene {
         while let Some(due) = self.disturbances.iter().position(|fault| fault.until_ms <= now_ms) {
             self.mend(due);
         }
+        while let Some(due) = self.full.iter().position(|full| full.until_ms <= now_ms) {
+            self.make_room(due);
+        }
         for index in 0..self.node_count() {
             match self.nodes[usize::from(index)].standing {
                 Standing::Down { until_ms } if until_ms <= now_ms => self.revive(index),
@@ -176,6 +191,28 @@ impl Scene {
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn make_room(&mut self, full: usize) {
+        let Full { node, .. } = self.full.swap_remove(full);
+        note!(self.stage, self.now_ms(), "there is room on the disk of node {node} again");
+        self.nodes[usize::from(node)].handle.disk.set_full(false);
+    }
+
+    pub fn make_room_everywhere(&mut self) {
+        while !self.full.is_empty() {
+            self.make_room(0);
+        }
+    }
+
+    pub fn fill(&mut self, node: u16, lasting_ms: u64) {
+        let disk = &self.nodes[usize::from(node)].handle.disk;
+        if self.has_disks && !disk.is_full() {
+            note!(self.stage, self.now_ms(), "the disk of node {node} is full for {lasting_ms} ms");
+            disk.set_full(true);
+            let until_ms = self.now_ms() + lasting_ms;
+            self.full.push(Full { node, until_ms });
         }
     }
 
@@ -250,8 +287,16 @@ impl Scene {
                 self.disturbances.push(Disturbance { from: name.clone(), to, trouble: Trouble::Cut, until_ms });
             }
         }
+        self.end_process(node, is_power_cut);
         self.sim.crash(name);
         self.has_died(node, now_ms + lasting_ms);
+    }
+
+    /// What the system does for a process that is about to be gone.
+    fn end_process(&self, node: u16, is_power_cut: bool) {
+        let handle = &self.nodes[usize::from(node)].handle;
+        handle.disk.crash(is_power_cut, self.now_ms());
+        handle.sockets.set_dying(true);
     }
 
     fn has_died(&mut self, node: u16, until_ms: u64) {
@@ -272,6 +317,7 @@ impl Scene {
     pub fn revive(&mut self, node: u16) {
         note!(self.stage, self.now_ms(), "node {node} starts again");
         self.nodes[usize::from(node)].standing = Standing::Up;
+        self.end_process(node, false);
         self.sim.bounce(host(node));
     }
 }

@@ -16,7 +16,8 @@ const TALK: Theme = Theme { name: "talk", pause: 4, max_client_output_bytes: 2_0
 const ROAMING: Theme = Theme { name: "roaming", extended_percent: 80, roam: 20, ..PLAIN };
 const CUTS: Theme = Theme { name: "cuts", cut: 6, ..PLAIN };
 const HALF_OPEN: Theme = Theme { name: "half_open", hold: 6, roam: 4, ..PLAIN };
-const CRASHES: Theme = Theme { name: "crashes", crash: 3, stop: 1, ..PLAIN };
+const CRASHES: Theme = Theme { name: "crashes", crash: 3, stop: 1, disks_percent: 0, ..PLAIN };
+const DISKS: Theme = Theme { name: "disks", crash: 4, stop: 1, cut: 1, roam: 4, fill: 3, disks_percent: 100, ..PLAIN };
 const EVERYTHING: Theme = Theme {
     name: "everything",
     cut: 3,
@@ -94,29 +95,35 @@ fn crashes() {
 }
 
 #[test]
+fn disks() {
+    check_all(&DISKS);
+}
+
+#[test]
 fn everything() {
     check_all(&EVERYTHING);
 }
 
 #[test]
 fn a_run_follows_from_its_seed() {
-    for seed in 0..2 {
-        let [one, other] = [0, 1].map(|_| scenario::run(&EVERYTHING, seed, None));
+    for (theme, seed) in [(&EVERYTHING, 0), (&EVERYTHING, 1), (&CRASHES, 2), (&DISKS, 3), (&DISKS, 4)] {
+        let [one, other] = [0, 1].map(|_| scenario::run(theme, seed, None));
         assert_eq!(one.transcript, other.transcript, "seed {seed}");
         assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
         assert!(one.messages > 0);
     }
 }
 
-fn is_found(fault: Fault) {
-    let found = (0..DEFAULT_SEEDS).find(|seed| !scenario::run(&ROAMING, *seed, Some(fault)).violations.is_empty());
-    assert!(found.is_some(), "{fault:?} goes unnoticed in {DEFAULT_SEEDS} runs");
+fn is_found(fault: Fault, theme: &Theme) {
+    let found = (0..DEFAULT_SEEDS).find(|seed| !scenario::run(theme, *seed, Some(fault)).violations.is_empty());
+    assert!(found.is_some(), "{fault:?} goes unnoticed in {DEFAULT_SEEDS} runs of {}", theme.name);
 }
 
 #[test]
 fn the_checker_finds_deliberate_faults() {
-    is_found(Fault::LoseWrites);
-    is_found(Fault::WriteTwice);
-    is_found(Fault::SkipOnResume);
-    is_found(Fault::ForgetOnResume);
+    is_found(Fault::LoseWrites, &ROAMING);
+    is_found(Fault::WriteTwice, &ROAMING);
+    is_found(Fault::SkipOnResume, &ROAMING);
+    is_found(Fault::ForgetOnResume, &ROAMING);
+    is_found(Fault::SkipSync, &DISKS);
 }

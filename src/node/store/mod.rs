@@ -1,7 +1,7 @@
 //! The log on disk.
 //!
 //! One redb database per directory. Entries are stored as they were encoded, in rows of consecutive entries of one origin;
-//! everything that waits when a transaction begins goes into that one transaction. Two threads of the store's own:
+//! everything that waits when a transaction begins goes into that one transaction. Two workers of the store's own, each on a thread:
 //! one writes and syncs, one reads, so that a reader does not wait behind a sync. The hub waits for neither: it says
 //! [`ToStore`](super::hub::ToStore) through a [`StoreHandle`] and hears [`FromStore`] later.
 //!
@@ -15,6 +15,7 @@
 mod format;
 mod group;
 mod lock;
+pub mod medium;
 mod reader;
 mod scan;
 mod tables;
@@ -32,24 +33,23 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use redb::{Builder, Database};
+use redb::Database;
 
-pub use self::workers::{MAX_QUEUED_BYTES, StoreHandle, StoreThreads};
 use self::{
     format::Refused,
     group::{Origins, Stored},
-    lock::Lock,
+    medium::Claim,
     scan::Scanned,
     tables::{BOUNDARIES, ORIGINS, Record, begin_read, begin_write, key, sealed_boundary},
+};
+pub use self::{
+    medium::{Files, Medium},
+    workers::{MAX_QUEUED_BYTES, StoreHandle, StoreWorkers, Work, on_a_thread},
 };
 use crate::{
     clique::{Chunk, Origin, chain::EMPTY},
     node::hub::{FromStore, Recovered},
 };
-
-/// Memory that the database may use for pages, in bytes. The latest entries are in the log in memory; this is for the
-/// tables' inner pages and what is being written.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// When what was written is put on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,9 +178,6 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "for no reason given".to_owned())
 }
 
-/// Opens the database, at the start and again after an error. Tests bring disks that fill up.
-type OpenDatabase = Box<dyn Fn() -> Result<Database, Trouble> + Send + std::marker::Sync>;
-
 /// A store that has been opened and read through.
 pub struct Store {
     node: u16,
@@ -188,9 +185,9 @@ pub struct Store {
     sync: Sync,
     /// `None` while it cannot be opened.
     database: Arc<RwLock<Option<Database>>>,
-    open: OpenDatabase,
+    medium: Arc<dyn Medium>,
     origins: Origins,
-    lock: Lock,
+    claim: Claim,
 }
 
 impl fmt::Debug for Store {
@@ -222,31 +219,32 @@ impl Store {
         begin: impl Fn(u64) -> T,
         visit: impl Fn(&mut T, Origin, &Chunk),
     ) -> Result<Opened<T>, StoreError> {
-        let path = lock::database_path(&settings.directory);
-        let open = move || Ok(Builder::new().set_cache_size(CACHE_BYTES).create(&path)?);
-        Self::open_with(settings, unix_us, Box::new(open), begin, visit)
+        Self::open_on(Arc::new(Files::new(&settings.directory)), settings, unix_us, begin, visit)
     }
 
-    fn open_with<T>(
+    /// The same, wherever the database lies.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_on<T>(
+        medium: Arc<dyn Medium>,
         settings: &StoreSettings,
         unix_us: u64,
-        open: OpenDatabase,
         begin: impl Fn(u64) -> T,
         visit: impl Fn(&mut T, Origin, &Chunk),
     ) -> Result<Opened<T>, StoreError> {
         let directory = &settings.directory;
-        let lock = Lock::take(directory)?;
-        let path = lock::database_path(directory);
-        let is_new = !path.exists();
+        let claim = medium.claim()?;
+        let is_new = medium.is_new();
         let mut is_second_try = false;
         loop {
-            let trouble = match read_through(&open, settings, unix_us, &begin, &visit) {
+            let trouble = match read_through(&*medium, settings, unix_us, &begin, &visit) {
                 Ok(Read { database, state, scanned }) => {
                     let recovered: Vec<Recovered> = scanned.into_iter().map(|scanned| scanned.recovered).collect();
                     let origins = recovered.iter().map(|found| (found.origin, Stored::recovered(found))).collect();
                     let database = Arc::new(RwLock::new(Some(database)));
                     let (node, directory, sync) = (settings.node, directory.clone(), settings.sync);
-                    let store = Self { node, directory, sync, database, open, origins, lock };
+                    let store = Self { node, directory, sync, database, medium, origins, claim };
                     return Ok(Opened { store, state, recovered });
                 }
                 Err(refused) => match refused.explain(directory, settings.node) {
@@ -257,7 +255,7 @@ impl Store {
             if trouble.is_full() {
                 if is_new {
                     // Half made, it would be taken for a damaged one.
-                    let _ = std::fs::remove_file(&path);
+                    medium.forget();
                 }
                 return Err(StoreError::Full { directory: directory.clone() });
             }
@@ -265,8 +263,8 @@ impl Store {
                 return Err(StoreError::unusable(directory, &trouble));
             }
             is_second_try = true;
-            let aside = lock::set_aside(directory, unix_us / 1_000_000)
-                .map_err(|error| StoreError::unusable(directory, &error))?;
+            let aside =
+                medium.set_aside(unix_us / 1_000_000).map_err(|error| StoreError::unusable(directory, &error))?;
             tracing::warn!(
                 node = settings.node,
                 "the database in {} is damaged ({trouble}); it is now {}, and this node gets what was in it from its peers",
@@ -276,15 +274,17 @@ impl Store {
         }
     }
 
-    /// Starts the two threads. What they have to say goes to `answer`, which may wait.
+    /// Starts the two workers: each is given to `drive` with its name. What they have to say goes to `answer`, which does not
+    /// wait.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If one cannot be driven.
     pub fn start(
         self,
+        drive: impl Fn(&'static str, Work) -> io::Result<()>,
         answer: impl Fn(FromStore) + Send + std::marker::Sync + 'static,
-    ) -> io::Result<(StoreHandle, StoreThreads)> {
-        workers::start(self, Arc::new(answer))
+    ) -> io::Result<(StoreHandle, StoreWorkers)> {
+        workers::start(self, drive, Arc::new(answer))
     }
 }
 
@@ -296,14 +296,14 @@ struct Read<T> {
 }
 
 fn read_through<T>(
-    open: &OpenDatabase,
+    medium: &dyn Medium,
     settings: &StoreSettings,
     unix_us: u64,
     begin: &impl Fn(u64) -> T,
     visit: &impl Fn(&mut T, Origin, &Chunk),
 ) -> Result<Read<T>, Refused> {
     let (database, latest) = guarded(|| -> Result<_, Refused> {
-        let database = open()?;
+        let database = medium.open()?;
         let owner = format::prepare(&database, Some(settings.node))?;
         let own = scan::origins(&begin_read(&database)?)?.into_iter().filter(|origin| origin.node == settings.node);
         let latest = own.map(|origin| origin.incarnation).fold(owner.incarnation, u64::max);

@@ -53,7 +53,7 @@ fn settings(directory: &Path, sync: Sync) -> StoreSettings {
 /// A store that runs, and what it answers.
 struct Running {
     handle: StoreHandle,
-    threads: StoreThreads,
+    workers: StoreWorkers,
     answers: Receiver<FromStore>,
     sequence: u64,
     incarnation: u64,
@@ -78,8 +78,12 @@ impl Running {
     fn started(opened: Opened<Shown>) -> Self {
         let Opened { store, state: (incarnation, seen), recovered } = opened;
         let (sender, answers) = channel();
-        let (handle, threads) = store.start(move |answer| drop(sender.send(answer))).unwrap();
-        Self { handle, threads, answers, sequence: 0, incarnation, recovered, seen }
+        let (handle, workers) = store.start(on_a_thread, move |answer| drop(sender.send(answer))).unwrap();
+        Self { handle, workers, answers, sequence: 0, incarnation, recovered, seen }
+    }
+
+    fn close(self) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(self.workers.close());
     }
 
     fn next(&self) -> FromStore {
@@ -157,7 +161,7 @@ fn what_was_synced_is_there_again_with_the_same_hash() {
     assert!(read.last() > 670, "rows are joined");
     assert!(store.read(ORIGIN, 9_704, 100).0.is_none());
     let incarnation = store.incarnation;
-    store.threads.close();
+    store.close();
 
     let store = Running::open(folder.path());
     let recovered = store.of_origin(ORIGIN);
@@ -169,7 +173,7 @@ fn what_was_synced_is_there_again_with_the_same_hash() {
     let written: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect();
     assert!(seen == written);
     assert!(store.incarnation > incarnation, "a new life, although the clock stood still");
-    store.threads.close();
+    store.close();
 }
 
 #[test]
@@ -190,9 +194,9 @@ fn a_copy_of_the_files_of_a_running_store_has_all_that_was_synced() {
         assert!(report.sound);
         let crashed = Running::open(copy.path());
         assert_eq!(crashed.of_origin(ORIGIN).chain.hash(), whole_chain(&chunks).hash());
-        crashed.threads.close();
+        crashed.close();
     }
-    store.threads.close();
+    store.close();
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn a_cut_forgets_what_is_before_it_and_a_later_one_goes_on_behind_a_gap() {
     store.wait_synced();
     assert!(store.read(ORIGIN, 512, 10).0.is_none());
     assert_eq!(store.read(ORIGIN, 513, 10).0.unwrap().first, 513);
-    store.threads.close();
+    store.close();
 
     let mut store = Running::open(folder.path());
     let recovered = store.of_origin(ORIGIN);
@@ -220,14 +224,14 @@ fn a_cut_forgets_what_is_before_it_and_a_later_one_goes_on_behind_a_gap() {
     store.say(|sequence| ToStore::Cut { sequence, origin: ORIGIN, first: 2_561, hash: [7; 32] });
     store.append(ORIGIN, &chunk(2_561, 10, 1, 20));
     store.wait_synced();
-    store.threads.close();
+    store.close();
 
     let store = Running::open(folder.path());
     let recovered = store.of_origin(ORIGIN);
     assert_eq!((recovered.first, recovered.height, recovered.damaged.len()), (2_561, 2_570, 0));
     assert_eq!(recovered.chain.hash_at(2_560), Some([7; 32]));
     assert_eq!(store.seen.len(), 1);
-    store.threads.close();
+    store.close();
 }
 
 #[test]
@@ -240,7 +244,7 @@ fn flipped_bits_are_found_row_by_row_and_repaired() {
         store.append(ORIGIN, chunk);
         store.wait_synced();
     }
-    store.threads.close();
+    store.close();
     flip(&path, "entry 555 of flavour 0");
     flip(&path, "entry 1999 of flavour 0");
 
@@ -264,7 +268,7 @@ fn flipped_bits_are_found_row_by_row_and_repaired() {
     let after = chunk(2_001, 600, 0, 60);
     store.append(ORIGIN, &after);
     store.wait_synced();
-    store.threads.close();
+    store.close();
 
     let store = Running::open(folder.path());
     let recovered = store.of_origin(ORIGIN);
@@ -272,7 +276,7 @@ fn flipped_bits_are_found_row_by_row_and_repaired() {
     let whole = whole_chain(&[&chunks[..], &[after]].concat());
     assert_eq!(recovered.chain.hash(), whole.hash());
     assert!(recovered.chain.boundaries().eq(whole.boundaries()));
-    store.threads.close();
+    store.close();
 }
 
 #[test]
@@ -284,7 +288,7 @@ fn rows_that_are_not_what_was_hashed_are_found_by_their_segment() {
     let other = chunk(300, 10, 9, 20);
     store.say(|sequence| ToStore::Repair { sequence, origin: ORIGIN, chunk: other });
     store.wait_synced();
-    store.threads.close();
+    store.close();
     let report = verify::verify(folder.path()).unwrap();
     assert_eq!(report.origins[0].damaged, [(SEGMENT_ENTRIES + 1, 2 * SEGMENT_ENTRIES)]);
 }
@@ -307,7 +311,7 @@ fn a_directory_has_one_owner_at_a_time_and_one_node() {
     assert!(error.contains("belongs to node 0, and this is node 4"), "{error}");
     drop(try_open(0).unwrap());
     let made = folder.path().join("made").join("for it");
-    Running::open(&made).threads.close();
+    Running::open(&made).close();
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(made).unwrap().permissions());
     assert_eq!(mode & 0o077, 0);
 }
@@ -347,7 +351,7 @@ fn a_newer_format_is_refused_and_format_1_is_brought_up_to_date() {
         assert_eq!((recovered.height, recovered.damaged.len()), (600, 0));
         assert_eq!(recovered.chain.hash(), whole.hash());
         assert!(verify::verify(older.path()).unwrap_err().to_string().contains("in use"));
-        store.threads.close();
+        store.close();
     }
 }
 
@@ -358,7 +362,7 @@ fn a_database_that_cannot_be_opened_is_set_aside() {
     let mut store = Running::open(folder.path());
     store.append(ORIGIN, &chunk(1, 5_000, 0, 60));
     store.wait_synced();
-    store.threads.close();
+    store.close();
     let whole = fs::read(&path).unwrap();
     let torn = whole[..whole.len() / 2].to_vec();
     let mut headless = whole.clone();
@@ -374,7 +378,7 @@ fn a_database_that_cannot_be_opened_is_set_aside() {
         });
         let store = Running::started(opened.unwrap());
         assert!(store.recovered.is_empty() && store.seen.is_empty());
-        store.threads.close();
+        store.close();
         assert!(folder.path().join(format!("clique.redb.damaged-{round}")).exists());
     }
 }
@@ -388,7 +392,7 @@ fn flips_anywhere_are_damage_or_nothing_and_never_a_panic() {
         store.append(ORIGIN, &chunk(1 + round * 40, 40, 0, 10));
         store.wait_synced();
     }
-    store.threads.close();
+    store.close();
     let whole = fs::read(&path).unwrap();
     let entries = chunk(1, 1_200, 0, 10).bytes;
     for place in (0..whole.len()).step_by(whole.len() / 60) {
@@ -428,8 +432,8 @@ fn what_was_not_given_is_said_to_be_missing() {
     store.wait_synced();
     store.say(|sequence| ToStore::Repair { sequence, origin: ORIGIN, chunk: chunk(11, 10, 0, 20) });
     store.wait_synced();
-    store.threads.close();
+    store.close();
     let store = Running::open(folder.path());
     assert_eq!(store.of_origin(ORIGIN).chain.hash(), whole_chain(&[chunk(1, 30, 0, 20)]).hash());
-    store.threads.close();
+    store.close();
 }

@@ -14,8 +14,9 @@ use redb::{Builder, StorageBackend};
 use serde::Serialize;
 
 use super::{
-    CACHE_BYTES, StoreError, Trouble, format, guarded,
+    StoreError, Trouble, format, guarded,
     lock::{self, Lock},
+    medium::CACHE_BYTES,
     scan,
     tables::begin_read,
 };

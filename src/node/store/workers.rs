@@ -1,26 +1,36 @@
-//! The two threads of the store: one that writes and one that reads.
+//! The two workers of the store: one that writes and one that reads.
+//!
+//! Each is a future, which the world drives: on a thread of its own, or, in the simulation, as a task on simulated time.
 
 mod writing;
 
 use std::{
     fmt, io,
     path::PathBuf,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        atomic::{AtomicUsize, Ordering},
     },
-    thread::{self, JoinHandle, Thread},
+    thread,
     time::Duration,
 };
 
 use parking_lot::RwLock;
 use redb::Database;
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    },
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::writing::Writer;
 use super::{
     Store, Trouble, guarded,
-    lock::Lock,
+    medium::Medium,
     reader::{self, Found},
 };
 use crate::{
@@ -67,12 +77,13 @@ fn is_awaited(item: &ToStore, node: u16) -> bool {
 /// How the router talks to the store. Never waits.
 #[derive(Clone)]
 pub struct StoreHandle {
-    writes: Sender<Job>,
-    reads: Sender<Job>,
+    writes: UnboundedSender<Job>,
+    reads: UnboundedSender<Job>,
     queued_bytes: Arc<AtomicUsize>,
     /// Whose entries are waited for: those of this node.
     node: u16,
-    writer: Thread,
+    /// Something that is waited for has been said.
+    is_awaited: Arc<Notify>,
 }
 
 impl fmt::Debug for StoreHandle {
@@ -95,63 +106,69 @@ impl StoreHandle {
         // An error means that the store is closed.
         let _ = queue.send(Job::Do(item));
         if is_awaited {
-            self.writer.unpark();
+            self.is_awaited.notify_one();
         }
     }
 }
 
-/// The threads of a store, to be closed by whoever started them.
+/// The workers of a store, to be closed by whoever started them.
 #[derive(Debug)]
-pub struct StoreThreads {
+pub struct StoreWorkers {
     handle: StoreHandle,
-    is_closing: Arc<AtomicBool>,
-    writer: JoinHandle<()>,
-    reader: JoinHandle<()>,
+    closing: CancellationToken,
+    workers: TaskTracker,
 }
 
-impl StoreThreads {
+impl StoreWorkers {
     /// Writes and syncs all that was said, closes the database, and lets the directory go. Waits for that: as long as
     /// the disk takes, or, where it cannot be written to, for one more try.
-    pub fn close(self) {
-        self.is_closing.store(true, Ordering::Release);
+    pub async fn close(self) {
+        self.closing.cancel();
         for queue in [&self.handle.reads, &self.handle.writes] {
             let _ = queue.send(Job::Close);
         }
-        self.writer.thread().unpark();
-        // A thread that has panicked has said so itself.
-        let _ = self.reader.join();
-        let _ = self.writer.join();
+        self.handle.is_awaited.notify_one();
+        self.workers.close();
+        // One that has panicked has said so itself.
+        self.workers.wait().await;
     }
 }
 
-/// Starts both threads of a store.
-pub fn start(store: Store, answer: Answer) -> io::Result<(StoreHandle, StoreThreads)> {
-    let (writes, write_jobs) = channel();
-    let (reads, read_jobs) = channel();
-    let (queued_bytes, is_closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let node = store.node;
-    let database = store.database.clone();
-    let lock = store.lock;
-    let writer = Writer::new(
-        Target { node, directory: store.directory, sync: store.sync, database: store.database, open: store.open },
-        store.origins,
-        answer.clone(),
-        queued_bytes.clone(),
-        is_closing.clone(),
-    );
-    let writer = spawn("store-write", move || {
-        let _lock: Lock = lock;
-        writer.run(&write_jobs);
-    })?;
-    let thread = writer.thread().clone();
-    let handle = StoreHandle { writes: writes.clone(), reads, queued_bytes, node, writer: thread.clone() };
-    let reader = Reader { database, answer, writer: thread, check: writes, is_closing: is_closing.clone() };
-    let reader = spawn("store-read", move || reader.run(&read_jobs))?;
-    Ok((handle.clone(), StoreThreads { handle, is_closing, writer, reader }))
+/// What a worker does until it is closed.
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Drives a worker on a thread of its own.
+///
+/// # Errors
+/// If the system gives no thread.
+pub fn on_a_thread(name: &str, work: Work) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(work)).map(drop)
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(work)
+/// Starts both workers of a store; `drive` is given each with its name.
+pub(super) fn start(
+    store: Store,
+    drive: impl Fn(&'static str, Work) -> io::Result<()>,
+    answer: Answer,
+) -> io::Result<(StoreHandle, StoreWorkers)> {
+    let (writes, mut write_jobs) = unbounded_channel();
+    let (reads, read_jobs) = unbounded_channel();
+    let (queued_bytes, is_awaited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (closing, workers) = (CancellationToken::new(), TaskTracker::new());
+    let Store { node, directory, sync, database, medium, origins, claim } = store;
+    let reader =
+        Reader { database: database.clone(), answer: answer.clone(), check: writes.clone(), closing: closing.clone() };
+    let target = Target { node, directory, sync, database, medium };
+    let writer = Writer::new(target, origins, answer, queued_bytes.clone(), is_awaited.clone(), closing.clone());
+    let writing = async move {
+        let _claim = claim;
+        writer.run(&mut write_jobs).await;
+    };
+    drive("store-write", Box::pin(workers.track_future(writing)))?;
+    drive("store-read", Box::pin(workers.track_future(reader.run(read_jobs))))?;
+    let handle = StoreHandle { writes, reads, queued_bytes, node, is_awaited };
+    Ok((handle.clone(), StoreWorkers { handle, closing, workers }))
 }
 
 /// What is written to.
@@ -160,22 +177,21 @@ struct Target {
     directory: PathBuf,
     sync: super::Sync,
     database: Shared,
-    open: super::OpenDatabase,
+    medium: Arc<dyn Medium>,
 }
 
 struct Reader {
     database: Shared,
     answer: Answer,
-    writer: Thread,
-    check: Sender<Job>,
-    is_closing: Arc<AtomicBool>,
+    check: UnboundedSender<Job>,
+    closing: CancellationToken,
 }
 
 impl Reader {
-    fn run(self, jobs: &Receiver<Job>) {
-        while let Ok(Job::Do(item)) = jobs.recv() {
+    async fn run(self, mut jobs: UnboundedReceiver<Job>) {
+        while let Some(Job::Do(item)) = jobs.recv().await {
             if let ToStore::Read { id, origin, from, max_bytes } = item {
-                let chunk = match self.read(origin, from, max_bytes) {
+                let chunk = match self.read(origin, from, max_bytes).await {
                     Found::Chunk(chunk) => Some(chunk),
                     Found::Nothing => None,
                     Found::Damaged(first, last) => {
@@ -189,7 +205,7 @@ impl Reader {
         }
     }
 
-    fn read(&self, origin: Origin, from: u64, max_bytes: usize) -> Found {
+    async fn read(&self, origin: Origin, from: u64, max_bytes: usize) -> Found {
         for _ in 0..MAX_READS {
             let found = self.database.read().as_ref().map(|database| {
                 guarded(|| -> Result<Found, Trouble> { reader::read(database, origin, from, max_bytes) })
@@ -200,11 +216,10 @@ impl Reader {
                     tracing::warn!("the database is damaged: {trouble}");
                     break;
                 }
-                _ if self.is_closing.load(Ordering::Acquire) => return Found::Nothing,
+                _ if self.closing.is_cancelled() => return Found::Nothing,
                 _ => {
                     let _ = self.check.send(Job::Check);
-                    self.writer.unpark();
-                    thread::sleep(READ_PAUSE);
+                    sleep(READ_PAUSE).await;
                 }
             }
         }

@@ -11,7 +11,7 @@ fn what_is_sound_behind_damage_is_handed_over_and_joined_again() {
         store.append(ORIGIN, chunk);
         store.wait_synced();
     }
-    store.threads.close();
+    store.close();
     flip(&lock::database_path(folder.path()), "entry 60 of flavour 0");
 
     let mut store = Running::open(folder.path());
@@ -26,12 +26,12 @@ fn what_is_sound_behind_damage_is_handed_over_and_joined_again() {
         store.append(ORIGIN, chunk);
     }
     store.wait_synced();
-    store.threads.close();
+    store.close();
     let store = Running::open(folder.path());
     let recovered = store.of_origin(ORIGIN);
     assert_eq!(recovered.chain.hash(), whole_chain(&chunks).hash());
     assert_eq!((recovered.chain.height(), recovered.damaged.len(), recovered.aside.len()), (200, 0, 0));
-    store.threads.close();
+    store.close();
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn what_another_node_holds_takes_the_place_of_what_is_here() {
     let after = chunk(701, 100, 0, 60);
     store.append(ORIGIN, &after);
     store.wait_synced();
-    store.threads.close();
+    store.close();
 
     let store = Running::open(folder.path());
     let recovered = store.of_origin(ORIGIN);
@@ -60,5 +60,5 @@ fn what_another_node_holds_takes_the_place_of_what_is_here() {
     assert_eq!((recovered.height, &recovered.damaged[..]), (800, &[][..]));
     assert_eq!(recovered.chain.hash(), whole.hash());
     assert!(recovered.chain.boundaries().eq(whole.boundaries()));
-    store.threads.close();
+    store.close();
 }

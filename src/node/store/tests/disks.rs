@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use redb::{StorageBackend, backends::FileBackend};
+use redb::{Builder, StorageBackend, backends::FileBackend};
 
 use super::*;
 
@@ -49,6 +49,37 @@ impl StorageBackend for Full {
     }
 }
 
+/// A directory on such a disk.
+struct FullMedium {
+    files: Files,
+    path: PathBuf,
+    room_bytes: Arc<AtomicU64>,
+}
+
+impl Medium for FullMedium {
+    fn claim(&self) -> Result<Claim, StoreError> {
+        self.files.claim()
+    }
+
+    fn is_new(&self) -> bool {
+        self.files.is_new()
+    }
+
+    fn open(&self) -> Result<Database, Trouble> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+        let file = FileBackend::new(file.map_err(redb::StorageError::from)?)?;
+        Ok(Builder::new().create_with_backend(Full { file, room_bytes: self.room_bytes.clone() })?)
+    }
+
+    fn forget(&self) {
+        self.files.forget();
+    }
+
+    fn set_aside(&self, unix_s: u64) -> io::Result<PathBuf> {
+        self.files.set_aside(unix_s)
+    }
+}
+
 fn fill_up(store: &mut Running, mut next: u64) -> (u64, String) {
     loop {
         store.append(ORIGIN, &chunk(next, 100, 0, 400));
@@ -72,21 +103,20 @@ fn hold_out(mut store: Running, is_synced: bool, make_room: impl FnOnce()) {
     assert!(matches!(store.next(), FromStore::Writable));
     store.wait_synced();
     assert_eq!(store.read(ORIGIN, next + 99, 10).0.unwrap().last(), next + 99);
-    store.threads.close();
+    store.close();
 }
 
 fn on_full_disk(sync: Sync) {
     let folder = tempfile::tempdir().unwrap();
     let room_bytes = Arc::new(AtomicU64::new(3 << 20));
-    let (path, room) = (lock::database_path(folder.path()), room_bytes.clone());
-    let open = move || {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = FileBackend::new(file.map_err(redb::StorageError::from)?)?;
-        Ok(Builder::new().create_with_backend(Full { file, room_bytes: room.clone() })?)
-    };
+    let medium = Arc::new(FullMedium {
+        files: Files::new(folder.path()),
+        path: lock::database_path(folder.path()),
+        room_bytes: room_bytes.clone(),
+    });
     let settings = settings(folder.path(), sync);
     let begin = |incarnation| (incarnation, Vec::new());
-    let opened = Store::open_with(&settings, 1, Box::new(open), begin, |shown: &mut Shown, origin, chunk| {
+    let opened = Store::open_on(medium, &settings, 1, begin, |shown: &mut Shown, origin, chunk| {
         shown.1.push((origin, chunk.clone()));
     });
     hold_out(Running::started(opened.unwrap()), sync == Sync::Always, || room_bytes.store(1 << 30, Ordering::Relaxed));
@@ -95,7 +125,7 @@ fn on_full_disk(sync: Sync) {
     assert!(recovered.damaged.is_empty());
     let whole = whole_chain(&[chunk(1, recovered.height, 0, 400)]);
     assert_eq!(recovered.chain.hash(), whole.hash());
-    store.threads.close();
+    store.close();
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn run(steps: Vec<Step>, sync: Sync) {
                 }
             }
             Step::Reopen => {
-                store.threads.close();
+                store.close();
                 assert!(verify::verify(folder.path()).unwrap().sound);
                 store = Running::of(&settings);
                 is_synced = true;
@@ -152,7 +152,7 @@ fn run(steps: Vec<Step>, sync: Sync) {
             }
         }
     }
-    store.threads.close();
+    store.close();
     check(&Running::of(&settings), &models);
 }
 

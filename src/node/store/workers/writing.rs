@@ -1,14 +1,18 @@
-//! The thread that writes: takes all that waits, makes one transaction of it, syncs, and says so.
+//! The worker that writes: takes all that waits, makes one transaction of it, syncs, and says so.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError},
+        atomic::{AtomicUsize, Ordering},
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::{
+    sync::{Notify, mpsc::UnboundedReceiver},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Job, MAX_QUEUED_BYTES, Target, cost_bytes, is_awaited};
 use crate::node::{
@@ -31,12 +35,22 @@ const GATHER_FOR: Duration = Duration::from_millis(10);
 /// Between two tries to write to a disk that is full or broken.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
+/// What came of a wait for something to do.
+enum Waited {
+    For(Job),
+    /// What was written is to be synced.
+    Enough,
+    ForNobody,
+}
+
 pub struct Writer {
     target: Target,
     origins: Origins,
     answer: Answer,
     queued_bytes: Arc<AtomicUsize>,
-    is_closing: Arc<AtomicBool>,
+    /// Something that is waited for has been said.
+    is_awaited: Arc<Notify>,
+    closing: CancellationToken,
     /// Written, but not synced: to be written again should the database have to be opened again.
     unsynced: Vec<ToStore>,
     unsynced_bytes: usize,
@@ -55,14 +69,16 @@ impl Writer {
         origins: Origins,
         answer: Answer,
         queued_bytes: Arc<AtomicUsize>,
-        is_closing: Arc<AtomicBool>,
+        is_awaited: Arc<Notify>,
+        closing: CancellationToken,
     ) -> Self {
         Self {
             target,
             origins,
             answer,
             queued_bytes,
-            is_closing,
+            is_awaited,
+            closing,
             unsynced: Vec::new(),
             unsynced_bytes: 0,
             unsynced_since: None,
@@ -73,14 +89,14 @@ impl Writer {
     }
 
     /// Until it is closed, or nobody can say anything any more.
-    pub fn run(mut self, jobs: &Receiver<Job>) {
+    pub async fn run(mut self, jobs: &mut UnboundedReceiver<Job>) {
         let (mut group, mut group_bytes) = (Vec::new(), 0);
         let mut is_over = false;
         while !is_over {
-            match self.wait(jobs) {
-                Ok(job) => {
+            match self.wait(jobs).await {
+                Waited::For(job) => {
                     if matches!(&job, Job::Do(item) if !is_awaited(item, self.target.node)) {
-                        thread::park_timeout(GATHER_FOR);
+                        let _ = timeout(GATHER_FOR, self.is_awaited.notified()).await;
                     }
                     let mut next = Some(job);
                     while let Some(job) = next {
@@ -95,12 +111,12 @@ impl Writer {
                         next = if group_bytes < MAX_GROUP_BYTES && !is_over { jobs.try_recv().ok() } else { None };
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => is_over = true,
+                Waited::Enough => {}
+                Waited::ForNobody => is_over = true,
             }
             let is_due = is_over || self.is_sync_due();
             if !group.is_empty() || (is_due && self.unsynced_since.is_some()) {
-                self.write_at_last(&group, is_due);
+                self.write_at_last(&group, is_due).await;
                 self.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
                 group.clear();
                 group_bytes = 0;
@@ -113,11 +129,15 @@ impl Writer {
         }
     }
 
-    fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        match (self.target.sync, self.unsynced_since) {
-            (Sync::Interval(interval), Some(since)) => jobs.recv_timeout(interval.saturating_sub(since.elapsed())),
-            _ => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
+    async fn wait(&self, jobs: &mut UnboundedReceiver<Job>) -> Waited {
+        let job = match (self.target.sync, self.unsynced_since) {
+            (Sync::Interval(interval), Some(since)) => match timeout_at(since + interval, jobs.recv()).await {
+                Ok(job) => job,
+                Err(_) => return Waited::Enough,
+            },
+            _ => jobs.recv().await,
+        };
+        job.map_or(Waited::ForNobody, Waited::For)
     }
 
     fn is_sync_due(&self) -> bool {
@@ -130,11 +150,17 @@ impl Writer {
     }
 
     /// Writes a group, however often that has to be tried. Only a node that stops gives up.
-    fn write_at_last(&mut self, group: &[ToStore], is_sync_due: bool) {
+    async fn write_at_last(&mut self, group: &[ToStore], is_sync_due: bool) {
         loop {
-            let is_last_try = self.is_closing.load(Ordering::Acquire);
+            let is_last_try = self.closing.is_cancelled();
             match self.write(group, is_sync_due) {
-                Ok(gaps) => return self.tell_written(group, gaps),
+                Ok(gaps) => {
+                    let busy = self.target.medium.is_busy_for();
+                    if !busy.is_zero() {
+                        sleep(busy).await;
+                    }
+                    return self.tell_written(group, gaps);
+                }
                 Err(trouble) => self.tell_trouble(&trouble),
             }
             if is_last_try {
@@ -144,12 +170,7 @@ impl Writer {
             }
             // What is read meanwhile should not wait.
             self.reopen();
-            let retry_at = Instant::now() + RETRY_EVERY;
-            while !self.is_closing.load(Ordering::Acquire)
-                && let Some(left) = retry_at.checked_duration_since(Instant::now())
-            {
-                thread::park_timeout(left);
-            }
+            let _ = timeout(RETRY_EVERY, self.closing.cancelled()).await;
         }
     }
 
@@ -247,7 +268,7 @@ impl Writer {
         if let Some(origins) = self.synced_origins.take() {
             self.origins = origins;
         }
-        match guarded(|| (self.target.open)()) {
+        match guarded(|| self.target.medium.open()) {
             Ok(opened) => {
                 *database = Some(opened);
                 None
