@@ -26,6 +26,7 @@ pub fn at_the_end(world: &World, theme: &Theme) -> Vec<String> {
         same_ledger,
         people_know_their_names,
         kept,
+        kept_in_rooms,
         honest_refusals,
         honest_receipts,
     ];
@@ -256,6 +257,38 @@ fn kept(world: &World, theme: &Theme) -> Vec<String> {
                 talk.person,
                 shown.join(", ")
             ));
+        }
+    }
+    wrong
+}
+
+/// Whoever was connected and in a room when something was said there has read it.
+fn kept_in_rooms(world: &World, _: &Theme) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let model = &world.model;
+    for (connection, talk) in open_talks(world).filter(|(_, talk)| talk.reading != Reading::Never) {
+        let (Some(registration), Some(hub)) = (talk.registration, hubs(world).find(|hub| hub.node() == talk.node))
+        else {
+            continue;
+        };
+        // What was said before a device logged in is history to it.
+        let is_owner = model.owners.contains(&registration);
+        let first = model.stays[&registration].connections.first().filter(|_| !is_owner);
+        let admitted_ms = first.map_or(talk.admitted_ms, |first| model.talks[first].admitted_ms);
+        let is_due = |entry: &Entry| {
+            let since = entry.room.as_deref().and_then(|room| hub.ledger().rooms().member_since(room, registration));
+            let is_cut = entry.number < hub.replica().log().floor(entry.origin);
+            let was_there = since.is_some_and(|since| since < entry.time) && admitted_ms < entry.accepted_ms;
+            was_there && entry.sender != registration && !entry.is_lost && !is_cut
+        };
+        let missing: Vec<String> = (0..model.said.len())
+            .filter(|message| model.said[*message].entry.as_ref().is_some_and(is_due))
+            .filter(|message| !model.knows(talk, *message) && !model.stays[&registration].heard.contains(*message))
+            .map(|message| format!("m{message}"))
+            .collect();
+        if !missing.is_empty() {
+            let person = talk.person;
+            wrong.push(format!("Kept: person {person} (connection {connection}) lacks {missing:?} of their rooms"));
         }
     }
     wrong

@@ -27,7 +27,8 @@ pub struct Entry {
     pub time: u64,
     /// `None`: everyone, or a room.
     pub to: Option<Registration>,
-    pub is_to_room: bool,
+    /// To those who are in this room.
+    pub room: Option<String>,
     /// To the owner of a claimed name: it waits for them.
     pub is_mail: bool,
     pub sender: Registration,
@@ -346,7 +347,7 @@ impl Model {
             number,
             time: view.time,
             to,
-            is_to_room: matches!(said.to, Addressee::Room(_)),
+            room: if let Addressee::Room(room) = said.to { Some(room.to_owned()) } else { None },
             is_mail: matches!(said.to, Addressee::Owner(..)),
             sender,
             accepted_ms: now_ms,

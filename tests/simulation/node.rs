@@ -206,6 +206,8 @@ pub struct NodeLimits {
     pub disk: Option<DiskLimits>,
     /// Beyond this the oldest segments go, everywhere; 0 is without a bound.
     pub max_kept_bytes: u64,
+    /// The same by age.
+    pub max_kept_ms: u64,
     pub fault: Option<Fault>,
 }
 
@@ -315,7 +317,7 @@ fn hub(index: u16, count: usize, limits: NodeLimits, incarnation: u64) -> Hub {
         max_log_bytes: limits.max_log_bytes,
         has_store: limits.disk.is_some(),
         history_shown: 0,
-        keep: Keep { max_age_ms: 0, max_bytes: limits.max_kept_bytes },
+        keep: Keep { max_age_ms: limits.max_kept_ms, max_bytes: limits.max_kept_bytes },
         timing: Timing::default(),
         is_tracing: false,
     })

@@ -98,10 +98,16 @@ impl Model {
 
     /// An owner has many devices: what one has had can come to another, but to none of them twice.
     fn message_to_owner(&mut self, connection: ConnectionId, registration: Registration, message: usize) {
+        let is_again = self.stays.get(&registration).is_some_and(|stay| stay.heard.contains(message));
         let Some(talk) = self.talks.get_mut(&connection) else { return };
         let person = talk.person;
         if talk.heard.contains(&message) {
             self.violations.push(format!("Once: owner {person} read m{message} twice (connection {connection})"));
+        }
+        // What one device has had another can be shown later, after what it had itself.
+        let is_late = is_again || self.given_up.contains(message) || talk.said.contains(&message);
+        if talk.past.contains(message) && !is_late {
+            self.violations.push(format!("Order: owner {person} read m{message} after something that came after it"));
         }
         talk.heard.push(message);
         talk.past.extend(&self.said[message].past);
@@ -152,7 +158,7 @@ impl Model {
         match entry.to {
             Some(to) => to == registration && (entry.is_mail || !self.owners.contains(&registration)),
             // Who is in a room, and since when, is for the nodes to say; and what was said to all before a login is history.
-            None if entry.is_to_room || self.owners.contains(&registration) => false,
+            None if entry.room.is_some() || self.owners.contains(&registration) => false,
             None => entry.sender != registration && entry.time > registration.time && entry.accepted_ms > admitted_ms,
         }
     }

@@ -39,6 +39,8 @@ pub struct Theme {
     /// Whether nodes have disks, and how slow a sync can be on them, in milliseconds.
     pub disk_ms: Option<u64>,
     pub max_kept_bytes: u64,
+    /// 0 is without a bound.
+    pub max_kept_ms: u64,
     pub wipe: u64,
     pub damage: u64,
     /// Copies of what other nodes said are not what they said.
@@ -83,6 +85,7 @@ pub const PLAIN: Theme = Theme {
     max_client_bytes: 16 * 1024,
     disk_ms: None,
     max_kept_bytes: 0,
+    max_kept_ms: 0,
     wipe: 0,
     damage: 0,
     contradict: 0,
@@ -107,6 +110,7 @@ pub fn run(theme: &Theme, seed: u64, faults: Faults) -> Outcome {
         max_client_bytes: theme.max_client_bytes,
         max_link_bytes: 64 * 1024,
         max_kept_bytes: theme.max_kept_bytes,
+        max_kept_ms: theme.max_kept_ms,
         disk: theme.disk_ms.map(|most_ms| DiskLimits { most_ms, max_tail_bytes: 3_000 }),
         fault: faults.0,
     };
@@ -454,6 +458,9 @@ impl World {
         for person in self.present() {
             self.say(person, "*", 0);
             self.say_something(person);
+            let rooms: Vec<String> =
+                self.nodes[0].hub.ledger().rooms().iter().map(|(name, _)| name.to_owned()).collect();
+            rooms.iter().filter(|name| *name != "#room").for_each(|room| self.say(person, room, 0));
         }
         let settle_ms = self.now_ms + 3_000;
         self.run_until(settle_ms);

@@ -24,6 +24,7 @@ impl Story {
             max_link_bytes: 64 * 1024,
             disk: None,
             max_kept_bytes: 0,
+            max_kept_ms: 0,
             fault: None,
         };
         let mut world = World::new(seed, limits, Faults::default());

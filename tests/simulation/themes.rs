@@ -74,7 +74,7 @@ const DISKS: Theme = Theme {
     disk_ms: Some(30),
     ..PLAIN
 };
-const SLOW_DISKS: Theme = Theme { name: "slow_disks", nodes: (2, 4), fill: 3, jump: 0, disk_ms: Some(400), ..DISKS };
+const SLOW_DISKS: Theme = Theme { name: "slow_disks", nodes: (2, 4), fill: 3, disk_ms: Some(400), ..DISKS };
 const WIPED_DISKS: Theme = Theme { name: "wiped_disks", nodes: (2, 4), wipe: 2, crash: 1, ..DISKS };
 const CONTRADICTIONS: Theme = Theme { name: "contradictions", nodes: (2, 5), contradict: 4, crash: 1, ..DISKS };
 const DAMAGED_DISKS: Theme = Theme { name: "damaged_disks", nodes: (2, 4), damage: 2, crash: 1, ..DISKS };
@@ -90,6 +90,7 @@ const RETENTION: Theme = Theme {
     duration_ms: (1_500, 3_000),
     ..DISKS
 };
+const AGE: Theme = Theme { name: "retention_by_age", max_kept_bytes: 0, max_kept_ms: 1_500, ..RETENTION };
 const BLACKOUTS: Theme =
     Theme { name: "blackouts", nodes: (1, 5), extended_percent: 80, burst: 8, crash: 1, blackout: 2, roam: 4, ..DISKS };
 
@@ -205,6 +206,11 @@ fn contradictions() {
 #[test]
 fn retention() {
     check_all(&RETENTION);
+}
+
+#[test]
+fn retention_by_age() {
+    check_all(&AGE);
 }
 
 #[test]
