@@ -21,7 +21,11 @@ const MAX_SYNC_MS: u64 = 40;
 /// What a power cut leaves of a write ends at a multiple of this.
 const SECTOR_BYTES: usize = 512;
 
-/// Something that was done, in order.
+/// The database's file, and the journal's.
+const DATABASE: usize = 0;
+const JOURNAL: usize = 1;
+
+/// Something that was done to a file.
 #[derive(Debug)]
 enum Done {
     Write(usize, Vec<u8>),
@@ -46,15 +50,20 @@ fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     image[offset..offset + bytes.len()].copy_from_slice(bytes);
 }
 
+#[derive(Default)]
+struct Contents {
+    /// What no crash takes.
+    safe: Vec<u8>,
+    /// As the node sees it.
+    image: Vec<u8>,
+}
+
 struct State {
     dice: Dice,
     fault: Option<Fault>,
-    /// What no crash takes.
-    safe: Vec<u8>,
-    /// What was done since.
-    done: Vec<Done>,
-    /// As the node sees it.
-    image: Vec<u8>,
+    files: [Contents; 2],
+    /// What was done since, in order, and to which file.
+    done: Vec<(usize, Done)>,
     /// Until then it works on what it was last told to sync.
     busy_until_ms: u64,
     /// Of the node's present process: what a former one still wants is not done.
@@ -65,10 +74,25 @@ struct State {
 impl State {
     /// What has been synced by now is safe.
     fn settle(&mut self, now_ms: u64) {
-        let last_sync = self.done.iter().rposition(|done| matches!(done, Done::Sync));
-        if let (Some(last), true) = (last_sync, now_ms >= self.busy_until_ms) {
-            self.done.drain(..=last).for_each(|done| done.apply(&mut self.safe));
+        if now_ms < self.busy_until_ms {
+            return;
         }
+        let synced = self.synced();
+        for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
+            if index < synced[file] {
+                done.apply(&mut self.files[file].safe);
+            } else {
+                self.done.push((file, done));
+            }
+        }
+    }
+
+    /// Of each file, how much of what was done to any has been synced.
+    fn synced(&self) -> [usize; 2] {
+        [DATABASE, JOURNAL].map(|of| {
+            let is_sync = |(file, done): &(usize, Done)| *file == of && matches!(done, Done::Sync);
+            self.done.iter().rposition(is_sync).map_or(0, |last| last + 1)
+        })
     }
 
     fn crash(&mut self, is_power_cut: bool, now_ms: u64) {
@@ -77,21 +101,21 @@ impl State {
         let is_busy = now_ms < self.busy_until_ms;
         let count = if is_busy { self.dice.below(self.done.len() as u64 + 1) } else { self.done.len() as u64 };
         self.done.truncate(usize::try_from(count).unwrap());
-        let synced = self.done.iter().rposition(|done| matches!(done, Done::Sync)).map_or(0, |last| last + 1);
-        for (index, done) in std::mem::take(&mut self.done).into_iter().enumerate() {
+        let synced = self.synced();
+        for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
             // The system has the rest, and goes on writing it, unless there is no power.
-            let fate = if index < synced || !is_power_cut { 0 } else { self.dice.below(3) };
+            let fate = if index < synced[file] || !is_power_cut { 0 } else { self.dice.below(3) };
             match (fate, &done) {
-                (0, _) => done.apply(&mut self.safe),
+                (0, _) => done.apply(&mut self.files[file].safe),
                 (1, Done::Write(offset, bytes)) => {
                     let sectors = self.dice.below((bytes.len() / SECTOR_BYTES) as u64 + 1);
                     let kept = usize::try_from(sectors).unwrap() * SECTOR_BYTES;
-                    put(&mut self.safe, *offset, &bytes[..kept]);
+                    put(&mut self.files[file].safe, *offset, &bytes[..kept]);
                 }
                 _ => {}
             }
         }
-        self.image.clone_from(&self.safe);
+        self.files.iter_mut().for_each(|file| file.image.clone_from(&file.safe));
         self.busy_until_ms = 0;
     }
 }
@@ -102,9 +126,12 @@ pub struct SimDisk(Arc<Mutex<State>>);
 
 impl SimDisk {
     pub fn new(seed: u64, fault: Option<Fault>) -> Self {
-        let (safe, done, image) = (Vec::new(), Vec::new(), Vec::new());
-        let dice = Dice::new(seed);
-        Self(Arc::new(Mutex::new(State { dice, fault, safe, done, image, busy_until_ms: 0, life: 0, is_full: false })))
+        let (dice, files, done) = (Dice::new(seed), Default::default(), Vec::new());
+        Self(Arc::new(Mutex::new(State { dice, fault, files, done, busy_until_ms: 0, life: 0, is_full: false })))
+    }
+
+    fn file(&self, file: usize) -> File {
+        File { file, life: self.state().life, disk: self.clone() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,18 +158,21 @@ impl Medium for SimDisk {
     }
 
     fn is_new(&self) -> bool {
-        self.state().image.is_empty()
+        self.state().files[DATABASE].image.is_empty()
     }
 
     fn open(&self) -> Result<Database, Trouble> {
-        let file = File { life: self.state().life, disk: self.clone() };
-        Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(file)?)
+        Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(self.file(DATABASE))?)
+    }
+
+    fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble> {
+        Ok(Box::new(self.file(JOURNAL)))
     }
 
     fn forget(&self) {
         let mut state = self.state();
-        state.done.push(Done::SetLength(0));
-        state.image.clear();
+        state.done.push((DATABASE, Done::SetLength(0)));
+        state.files[DATABASE].image.clear();
     }
 
     fn set_aside(&self, _: u64) -> io::Result<PathBuf> {
@@ -155,8 +185,9 @@ impl Medium for SimDisk {
     }
 }
 
-/// The database's file, as one process has opened it.
+/// A file, as one process has opened it.
 struct File {
+    file: usize,
     life: u64,
     disk: SimDisk,
 }
@@ -187,23 +218,23 @@ fn no_space() -> io::Error {
 
 impl StorageBackend for File {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.state()?.image.len() as u64)
+        Ok(self.state()?.files[self.file].image.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state()?;
-        let bytes = state.image.get(place(offset)..place(offset) + out.len());
+        let bytes = state.files[self.file].image.get(place(offset)..place(offset) + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.state()?;
-        if state.is_full && place(length) > state.image.len() {
+        if state.is_full && place(length) > state.files[self.file].image.len() {
             return Err(no_space());
         }
-        state.image.resize(place(length), 0);
-        state.done.push(Done::SetLength(place(length)));
+        state.files[self.file].image.resize(place(length), 0);
+        state.done.push((self.file, Done::SetLength(place(length))));
         Ok(())
     }
 
@@ -214,7 +245,7 @@ impl StorageBackend for File {
             return Ok(());
         }
         state.settle(now_ms);
-        state.done.push(Done::Sync);
+        state.done.push((self.file, Done::Sync));
         state.busy_until_ms = state.busy_until_ms.max(now_ms) + state.dice.between(1, MAX_SYNC_MS);
         Ok(())
     }
@@ -225,8 +256,8 @@ impl StorageBackend for File {
         if state.is_full {
             return Err(no_space());
         }
-        put(&mut state.image, place(offset), bytes);
-        state.done.push(Done::Write(place(offset), bytes.to_vec()));
+        put(&mut state.files[self.file].image, place(offset), bytes);
+        state.done.push((self.file, Done::Write(place(offset), bytes.to_vec())));
         Ok(())
     }
 

@@ -9,13 +9,14 @@ use super::{
     tables::{BOUNDARIES, ENTRIES, META, ORIGINS, begin_write, sealed},
 };
 
-/// The format that this version writes. Format 1 had values without seals.
-pub const FORMAT: u64 = 2;
+/// The format that this version writes. Format 1 had values without seals, format 2 no journal.
+pub const FORMAT: u64 = 3;
 const OLDEST_FORMAT: u64 = 1;
 
 const META_FORMAT: &str = "format";
 const META_NODE: &str = "node";
 const META_INCARNATION: &str = "incarnation";
+const META_JOURNAL: &str = "journal";
 
 /// Whose directory it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Owner {
     pub node: u16,
     /// The node's latest life.
     pub incarnation: u64,
+    /// Which generation of the journal counts.
+    pub journal: u64,
 }
 
 /// Why a database is not taken.
@@ -80,7 +83,9 @@ pub fn prepare(database: &Database, node: Option<u16>) -> Result<Owner, Refused>
         meta.insert(META_FORMAT, FORMAT)?;
         meta.insert(META_NODE, stored)?;
         let incarnation = get(&meta, META_INCARNATION)?.unwrap_or_default();
-        Owner { node: u16::try_from(stored).map_err(|_| Refused::OtherNode { node: stored })?, incarnation }
+        let journal = get(&meta, META_JOURNAL)?.unwrap_or_default();
+        let node = u16::try_from(stored).map_err(|_| Refused::OtherNode { node: stored })?;
+        Owner { node, incarnation, journal }
     };
     transaction.commit()?;
     Ok(owner)
@@ -92,6 +97,15 @@ pub fn prepare(database: &Database, node: Option<u16>) -> Result<Owner, Refused>
 /// What the database says.
 pub fn note_incarnation(transaction: &WriteTransaction, incarnation: u64) -> Result<(), Trouble> {
     transaction.open_table(META)?.insert(META_INCARNATION, incarnation)?;
+    Ok(())
+}
+
+/// Says which generation of the journal counts: all of those before is in this transaction or was before.
+///
+/// # Errors
+/// What the database says.
+pub fn note_journal(transaction: &WriteTransaction, generation: u64) -> Result<(), Trouble> {
+    transaction.open_table(META)?.insert(META_JOURNAL, generation)?;
     Ok(())
 }
 

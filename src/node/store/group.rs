@@ -6,7 +6,7 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::{
     Trouble,
-    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_row, sealed_boundary, sealed_row},
+    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_boundary, read_row, sealed_boundary, sealed_row},
 };
 use crate::{
     clique::{
@@ -106,6 +106,31 @@ pub fn write(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore
     Ok((touched, gaps))
 }
 
+/// Writes what the journal held into a transaction: of each origin what is not there yet.
+///
+/// # Errors
+/// What the database says.
+pub fn replay(transaction: &WriteTransaction, journaled: &[(Origin, Chunk)]) -> Result<(), Trouble> {
+    let (entries, boundaries) = (transaction.open_table(ENTRIES)?, transaction.open_table(BOUNDARIES)?);
+    let (origins, touched) = (Origins::new(), Origins::new());
+    let mut records = transaction.open_table(ORIGINS)?;
+    let mut writer = GroupWriter { origins: &origins, entries, boundaries, touched, gaps: Vec::new() };
+    for (origin, chunk) in journaled {
+        if !writer.touched.contains_key(origin) {
+            let record = records.get((origin.node, origin.incarnation))?;
+            let record = record.and_then(|value| Record::read(*origin, value.value()));
+            let stored = writer.stored(*origin, record)?;
+            writer.touched.insert(*origin, stored);
+        }
+        writer.append(*origin, chunk)?;
+    }
+    let (touched, _) = writer.finish()?;
+    for (origin, stored) in &touched {
+        records.insert((origin.node, origin.incarnation), &stored.record().sealed(*origin)[..])?;
+    }
+    Ok(())
+}
+
 /// Removes what a commit has left that failed and went through all the same, before its items are written again.
 ///
 /// # Errors
@@ -134,6 +159,21 @@ impl GroupWriter<'_> {
     fn take(&mut self, origin: Origin) -> Stored {
         let known = || self.origins.get(&origin).cloned().unwrap_or_else(Stored::beginning);
         self.touched.remove(&origin).unwrap_or_else(known)
+    }
+
+    /// An origin as the tables have it.
+    fn stored(&self, origin: Origin, record: Option<Record>) -> Result<Stored, Trouble> {
+        let Some(Record { first, height, cut_hash }) = record else { return Ok(Stored::beginning()) };
+        let last = self.boundaries.range(key(origin, first)..=key(origin, height))?.next_back().transpose()?;
+        let last = last.and_then(|(row, value)| {
+            let number = row.value().2;
+            Some((number, read_boundary(origin, number, value.value())?))
+        });
+        let (boundary, hash) = last.unwrap_or((first - 1, cut_hash));
+        let chain = Chain::from_boundary(boundary, hash);
+        let mut stored = Stored { first, height, cut_hash, chain, boundary, row: Row::default() };
+        self.catch_up(origin, &mut stored)?;
+        Ok(stored)
     }
 
     fn append(&mut self, origin: Origin, chunk: &Chunk) -> Result<(), Trouble> {

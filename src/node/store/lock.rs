@@ -71,6 +71,12 @@ pub fn database_path(directory: &Path) -> PathBuf {
     directory.join("clique.redb")
 }
 
+/// Where the journal is.
+#[must_use]
+pub fn journal_path(directory: &Path) -> PathBuf {
+    directory.join("clique.journal")
+}
+
 /// Moves a database that cannot be opened out of the way, and says where it is now.
 ///
 /// # Errors

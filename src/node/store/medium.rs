@@ -2,12 +2,13 @@
 
 use std::{
     any::Any,
+    fs::OpenOptions,
     io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use redb::{Builder, Database};
+use redb::{Builder, Database, StorageBackend, backends::FileBackend};
 
 use super::{
     StoreError, Trouble,
@@ -37,6 +38,12 @@ pub trait Medium: Send + Sync + 'static {
     /// # Errors
     /// What the database says.
     fn open(&self) -> Result<Database, Trouble>;
+
+    /// Opens the journal, or makes it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble>;
 
     /// Removes a database that is half made.
     fn forget(&self);
@@ -77,6 +84,13 @@ impl Medium for Files {
 
     fn open(&self) -> Result<Database, Trouble> {
         Ok(Builder::new().set_cache_size(CACHE_BYTES).create(lock::database_path(&self.directory))?)
+    }
+
+    fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble> {
+        let mut options = OpenOptions::new();
+        let file =
+            options.read(true).write(true).create(true).truncate(false).open(lock::journal_path(&self.directory));
+        Ok(Box::new(FileBackend::new(file.map_err(redb::StorageError::from)?)?))
     }
 
     fn forget(&self) {

@@ -75,7 +75,7 @@ fn with_following(
 }
 
 /// As many of the entries as fit, at least one.
-fn upto(chunk: Chunk, max_bytes: usize) -> Chunk {
+pub fn upto(chunk: Chunk, max_bytes: usize) -> Chunk {
     let count = chunk.ends.partition_point(|end| *end as usize <= max_bytes).max(1);
     if count == chunk.ends.len() {
         return chunk;

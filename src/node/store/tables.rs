@@ -26,7 +26,9 @@ pub const BOUNDARIES: TableDefinition<'static, Key, &[u8]> = TableDefinition::ne
 /// Bytes of a seal.
 pub const SEAL_BYTES: usize = 16;
 
-fn seal(table: &str, key: Key, payload: &[u8]) -> [u8; SEAL_BYTES] {
+/// The first bytes of a hash over all of these.
+#[must_use]
+pub fn seal(table: &str, key: Key, payload: &[u8]) -> [u8; SEAL_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(table.as_bytes());
     hasher.update(&key.0.to_be_bytes());

@@ -14,11 +14,11 @@ use redb::{Builder, StorageBackend};
 use serde::Serialize;
 
 use super::{
-    StoreError, Trouble, format, guarded,
+    StoreError, Trouble, format, group, guarded, journal,
     lock::{self, Lock},
     medium::CACHE_BYTES,
     scan,
-    tables::begin_read,
+    tables::{begin_read, begin_write},
 };
 
 /// What a data directory holds.
@@ -64,6 +64,10 @@ pub fn verify(directory: &Path) -> Result<Report, StoreError> {
         let overlay = Overlay::over(file).map_err(redb::StorageError::from).map_err(Trouble::from)?;
         let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?;
         let owner = format::prepare(&database, None)?;
+        let journal = std::fs::read(lock::journal_path(directory)).unwrap_or_default();
+        let transaction = begin_write(&database, true)?;
+        group::replay(&transaction, &journal::read(&journal, owner.journal))?;
+        transaction.commit()?;
         let transaction = begin_read(&database)?;
         Ok((owner, scan::scan(&transaction, 0, |_, _| {})?))
     });

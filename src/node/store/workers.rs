@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::writing::Writer;
+use self::writing::{Waits, Writer};
 use super::{
     Store, Trouble, guarded,
     medium::Medium,
@@ -53,6 +53,8 @@ const READ_PAUSE: Duration = Duration::from_millis(50);
 type Answer = Arc<dyn Fn(FromStore) + Send + Sync>;
 /// `None` while it cannot be opened.
 type Shared = Arc<RwLock<Option<Database>>>;
+/// What is in the journal, and not yet in the database.
+type Journaled = Arc<RwLock<Vec<ToStore>>>;
 
 enum Job {
     Do(ToStore),
@@ -156,11 +158,18 @@ pub(super) fn start(
     let (reads, read_jobs) = unbounded_channel();
     let (queued_bytes, is_awaited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (closing, workers) = (CancellationToken::new(), TaskTracker::new());
-    let Store { node, directory, sync, database, medium, origins, claim } = store;
-    let reader =
-        Reader { database: database.clone(), answer: answer.clone(), check: writes.clone(), closing: closing.clone() };
+    let Store { node, directory, sync, database, medium, journal, origins, claim } = store;
+    let journaled = Journaled::default();
+    let reader = Reader {
+        database: database.clone(),
+        journaled: journaled.clone(),
+        answer: answer.clone(),
+        check: writes.clone(),
+        closing: closing.clone(),
+    };
     let target = Target { node, directory, sync, database, medium };
-    let writer = Writer::new(target, origins, answer, queued_bytes.clone(), is_awaited.clone(), closing.clone());
+    let waits = Waits { queued_bytes: queued_bytes.clone(), is_awaited: is_awaited.clone(), closing: closing.clone() };
+    let writer = Writer::new(target, (journal, journaled), origins, answer, waits);
     let writing = async move {
         let _claim = claim;
         writer.run(&mut write_jobs).await;
@@ -182,6 +191,7 @@ struct Target {
 
 struct Reader {
     database: Shared,
+    journaled: Journaled,
     answer: Answer,
     check: UnboundedSender<Job>,
     closing: CancellationToken,
@@ -205,8 +215,21 @@ impl Reader {
         }
     }
 
+    fn read_journaled(&self, origin: Origin, from: u64) -> Option<Chunk> {
+        self.journaled.read().iter().find_map(|item| match item {
+            ToStore::Entries { origin: of, chunk, .. } if *of == origin && chunk.first <= from => {
+                chunk.within(from, u64::MAX)
+            }
+            _ => None,
+        })
+    }
+
     async fn read(&self, origin: Origin, from: u64, max_bytes: usize) -> Found {
         for _ in 0..MAX_READS {
+            // What goes from here to the database is there before it is gone here.
+            if let Some(chunk) = self.read_journaled(origin, from) {
+                return Found::Chunk(reader::upto(chunk, max_bytes));
+            }
             let found = self.database.read().as_ref().map(|database| {
                 guarded(|| -> Result<Found, Trouble> { reader::read(database, origin, from, max_bytes) })
             });

@@ -6,7 +6,7 @@ use super::*;
 fn what_is_sound_behind_damage_is_handed_over_and_joined_again() {
     let folder = tempfile::tempdir().unwrap();
     let chunks: Vec<Chunk> = (0..4).map(|round| chunk(1 + round * 50, 50, 0, 60)).collect();
-    let mut store = Running::open(folder.path());
+    let mut store = Running::without_journal(folder.path());
     for chunk in &chunks {
         store.append(ORIGIN, chunk);
         store.wait_synced();

@@ -71,6 +71,10 @@ impl Medium for FullMedium {
         Ok(Builder::new().create_with_backend(Full { file, room_bytes: self.room_bytes.clone() })?)
     }
 
+    fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble> {
+        self.files.journal()
+    }
+
     fn forget(&self) {
         self.files.forget();
     }

@@ -1,4 +1,4 @@
-//! The worker that writes: takes all that waits, makes one transaction of it, syncs, and says so.
+//! The worker that writes: takes all that waits, makes one record of the journal or one transaction of it, syncs, and says so.
 
 use std::{
     sync::{
@@ -14,13 +14,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Job, MAX_QUEUED_BYTES, Target, cost_bytes, is_awaited};
+use super::{Answer, Job, Journaled, MAX_QUEUED_BYTES, Target, cost_bytes, is_awaited};
 use crate::node::{
     hub::{FromStore, ToStore},
     store::{
-        Sync, Trouble,
+        Sync, Trouble, format,
         group::{self, Gaps, Origins},
         guarded,
+        journal::Journal,
         tables::{begin_read, begin_write},
     },
 };
@@ -32,6 +33,8 @@ const MAX_UNSYNCED_BYTES: usize = 64 << 20;
 /// What peers have accepted is on their disks, and gathered here for so long: a sync for each little of it would hold up what
 /// this node has accepted.
 const GATHER_FOR: Duration = Duration::from_millis(10);
+/// What is in the journal is put into the database after so long.
+const JOURNALED_FOR: Duration = Duration::from_millis(50);
 /// Between two tries to write to a disk that is full or broken.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,14 +46,23 @@ enum Waited {
     ForNobody,
 }
 
+/// What the writer and others tell each other.
+pub struct Waits {
+    pub queued_bytes: Arc<AtomicUsize>,
+    /// Something that is waited for has been said.
+    pub is_awaited: Arc<Notify>,
+    pub closing: CancellationToken,
+}
+
 pub struct Writer {
     target: Target,
     origins: Origins,
     answer: Answer,
-    queued_bytes: Arc<AtomicUsize>,
-    /// Something that is waited for has been said.
-    is_awaited: Arc<Notify>,
-    closing: CancellationToken,
+    waits: Waits,
+    journal: Journal,
+    /// In the journal, and not yet in the database.
+    journaled: Journaled,
+    journaled_since: Option<Instant>,
     /// Written, but not synced: to be written again should the database have to be opened again.
     unsynced: Vec<ToStore>,
     unsynced_bytes: usize,
@@ -66,19 +78,19 @@ pub struct Writer {
 impl Writer {
     pub fn new(
         target: Target,
+        (journal, journaled): (Journal, Journaled),
         origins: Origins,
         answer: Answer,
-        queued_bytes: Arc<AtomicUsize>,
-        is_awaited: Arc<Notify>,
-        closing: CancellationToken,
+        waits: Waits,
     ) -> Self {
         Self {
             target,
             origins,
             answer,
-            queued_bytes,
-            is_awaited,
-            closing,
+            waits,
+            journal,
+            journaled,
+            journaled_since: None,
             unsynced: Vec::new(),
             unsynced_bytes: 0,
             unsynced_since: None,
@@ -96,7 +108,7 @@ impl Writer {
             match self.wait(jobs).await {
                 Waited::For(job) => {
                     if matches!(&job, Job::Do(item) if !is_awaited(item, self.target.node)) {
-                        let _ = timeout(GATHER_FOR, self.is_awaited.notified()).await;
+                        let _ = timeout(GATHER_FOR, self.waits.is_awaited.notified()).await;
                     }
                     let mut next = Some(job);
                     while let Some(job) = next {
@@ -114,13 +126,19 @@ impl Writer {
                 Waited::Enough => {}
                 Waited::ForNobody => is_over = true,
             }
+            let is_journaled = !is_over && self.write_to_journal(&group).await;
+            let is_late = self.journaled_since.is_some_and(|since| is_over || since.elapsed() >= JOURNALED_FOR);
             let is_due = is_over || self.is_sync_due();
-            if !group.is_empty() || (is_due && self.unsynced_since.is_some()) {
-                self.write_at_last(&group, is_due).await;
-                self.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
-                group.clear();
-                group_bytes = 0;
+            if is_late || !(is_journaled || group.is_empty()) || (is_due && self.unsynced_since.is_some()) {
+                let rest = if is_journaled { Vec::new() } else { std::mem::take(&mut group) };
+                let items: Vec<ToStore> = self.journaled.read().iter().cloned().chain(rest).collect();
+                self.write_at_last(&items, is_due).await;
+                self.journaled.write().clear();
+                self.journaled_since = None;
             }
+            self.waits.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
+            group.clear();
+            group_bytes = 0;
         }
         if let Some(database) = self.target.database.write().take()
             && let Err(error) = database.close()
@@ -130,14 +148,47 @@ impl Writer {
     }
 
     async fn wait(&self, jobs: &mut UnboundedReceiver<Job>) -> Waited {
-        let job = match (self.target.sync, self.unsynced_since) {
-            (Sync::Interval(interval), Some(since)) => match timeout_at(since + interval, jobs.recv()).await {
+        let until = match (self.target.sync, self.unsynced_since) {
+            (Sync::Interval(interval), Some(since)) => Some(since + interval),
+            _ => self.journaled_since.map(|since| since + JOURNALED_FOR),
+        };
+        let job = match until {
+            Some(until) => match timeout_at(until, jobs.recv()).await {
                 Ok(job) => job,
                 Err(_) => return Waited::Enough,
             },
-            _ => jobs.recv().await,
+            None => jobs.recv().await,
         };
         job.map_or(Waited::ForNobody, Waited::For)
+    }
+
+    /// Writes a group to the journal, if that is where it belongs: entries that are to be synced before they are acknowledged.
+    /// What is in the journal goes into the database with a group that does not belong there, or when the time has come.
+    async fn write_to_journal(&mut self, group: &[ToStore]) -> bool {
+        if group.is_empty() || self.target.sync != Sync::Always || self.is_unsure {
+            return false;
+        }
+        match self.journal.append(group) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(error) => {
+                tracing::debug!("the journal in {} cannot be written: {error}", self.target.directory.display());
+                return false;
+            }
+        }
+        self.settle().await;
+        self.journaled.write().extend(group.iter().cloned());
+        self.journaled_since.get_or_insert_with(Instant::now);
+        self.tell_written(group, Gaps::new());
+        true
+    }
+
+    /// Until the disk has done what it has taken.
+    async fn settle(&self) {
+        let busy = self.target.medium.is_busy_for();
+        if !busy.is_zero() {
+            sleep(busy).await;
+        }
     }
 
     fn is_sync_due(&self) -> bool {
@@ -152,13 +203,10 @@ impl Writer {
     /// Writes a group, however often that has to be tried. Only a node that stops gives up.
     async fn write_at_last(&mut self, group: &[ToStore], is_sync_due: bool) {
         loop {
-            let is_last_try = self.closing.is_cancelled();
+            let is_last_try = self.waits.closing.is_cancelled();
             match self.write(group, is_sync_due) {
                 Ok(gaps) => {
-                    let busy = self.target.medium.is_busy_for();
-                    if !busy.is_zero() {
-                        sleep(busy).await;
-                    }
+                    self.settle().await;
                     return self.tell_written(group, gaps);
                 }
                 Err(trouble) => self.tell_trouble(&trouble),
@@ -170,7 +218,7 @@ impl Writer {
             }
             // What is read meanwhile should not wait.
             self.reopen();
-            let _ = timeout(RETRY_EVERY, self.closing.cancelled()).await;
+            let _ = timeout(RETRY_EVERY, self.waits.closing.cancelled()).await;
         }
     }
 
@@ -185,15 +233,18 @@ impl Writer {
         let again: Vec<ToStore> =
             if is_again { self.unsynced.iter().chain(group).cloned().collect() } else { Vec::new() };
         let items = if is_again { &again[..] } else { group };
+        let generation = self.journal.generation() + 1;
         let (touched, gaps) = guarded(|| -> Result<_, Trouble> {
             let transaction = begin_write(database, is_sync_due)?;
             if is_again {
                 group::remove_beyond(&transaction, &self.origins, items)?;
             }
             let written = group::write(&transaction, &self.origins, items)?;
+            format::note_journal(&transaction, generation)?;
             transaction.commit()?;
             Ok(written)
         })?;
+        self.journal.begin_anew(generation);
         self.is_unsure = false;
         if is_sync_due {
             self.unsynced.clear();
@@ -213,7 +264,7 @@ impl Writer {
             tracing::error!("entries {first} to {last} of {origin} were not given to the store");
             (self.answer)(FromStore::Damaged { origin, first, last });
         }
-        let waiting = self.queued_bytes.load(Ordering::Relaxed);
+        let waiting = self.waits.queued_bytes.load(Ordering::Relaxed);
         if self.is_unwritable && waiting <= MAX_QUEUED_BYTES / 2 {
             self.is_unwritable = false;
             tracing::info!("the data directory {} can be written to again", self.target.directory.display());

@@ -1,0 +1,114 @@
+//! What is in the journal only: crashes before it is in the database, and records that were torn.
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
+
+use super::*;
+
+/// A store that does nothing between two of its answers.
+struct Stepped {
+    runtime: Runtime,
+    handle: StoreHandle,
+    answers: UnboundedReceiver<FromStore>,
+    workers: StoreWorkers,
+}
+
+impl Stepped {
+    fn open(folder: &Path) -> Self {
+        let opened = Store::open(&settings(folder, Sync::Always), 5_000, |_| (), |(), _, _| {}).unwrap();
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let (sender, answers) = unbounded_channel();
+        let drive = |_: &'static str, work: Work| {
+            runtime.spawn(work);
+            Ok(())
+        };
+        let (handle, workers) = opened.store.start(drive, move |word| drop(sender.send(word))).unwrap();
+        Self { runtime, handle, answers, workers }
+    }
+
+    fn append(&mut self, sequence: u64, chunk: &Chunk) {
+        self.handle.say(ToStore::Entries { sequence, origin: ORIGIN, chunk: chunk.clone() });
+        let answers = &mut self.answers;
+        self.runtime.block_on(async {
+            while !matches!(answers.recv().await, Some(FromStore::Synced { sequence: synced }) if synced == sequence) {}
+        });
+    }
+
+    fn close(self) {
+        self.runtime.block_on(self.workers.close());
+    }
+}
+
+/// The files of a store, as a crash would leave them.
+fn crashed(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for path in [lock::database_path, lock::journal_path] {
+        fs::copy(path(folder), path(copy.path())).unwrap();
+    }
+    fs::write(copy.path().join("clique.lock"), "").unwrap();
+    copy
+}
+
+/// How far the log goes; it must be what was written.
+fn height(folder: &Path, text_bytes: usize) -> u64 {
+    let report = verify::verify(folder).unwrap();
+    let store = Running::open(folder);
+    let recovered = store.recovered.iter().find(|recovered| recovered.origin == ORIGIN);
+    let height = recovered.map_or(0, |recovered| {
+        let whole = whole_chain(&[chunk(1, recovered.height, 0, text_bytes)]);
+        assert_eq!((recovered.chain.hash(), recovered.damaged.len()), (whole.hash(), 0));
+        recovered.height
+    });
+    assert!(report.sound && report.origins.iter().all(|origin| origin.height == height), "{report}");
+    store.close();
+    height
+}
+
+#[test]
+fn a_copy_of_the_files_of_a_running_store_has_all_that_was_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Stepped::open(folder.path());
+    for round in 1..=20 {
+        store.append(round, &chunk(round * 50 - 49, 50, 0, 50));
+        assert_eq!(height(crashed(folder.path()).path(), 50), round * 50);
+    }
+    // More than the journal holds.
+    for round in 21..=28 {
+        store.append(round, &chunk(1_001 + (round - 21) * 1_000, 1_000, 0, 50));
+        assert_eq!(height(crashed(folder.path()).path(), 50), 1_000 + (round - 20) * 1_000);
+    }
+    store.append(29, &chunk(9_001, 20_000, 0, 50));
+    assert_eq!(height(crashed(folder.path()).path(), 50), 29_000);
+    store.close();
+    assert_eq!(height(folder.path(), 50), 29_000);
+}
+
+#[test]
+fn a_torn_record_ends_the_journal_and_what_is_before_it_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Stepped::open(folder.path());
+    for round in 0..5 {
+        store.append(round + 1, &chunk(1 + round * 10, 10, 0, 100));
+        let copy = crashed(folder.path());
+        flip(&lock::journal_path(copy.path()), &format!("entry {} of flavour 0", 10 + round * 10));
+        assert_eq!(height(copy.path(), 100), round * 10);
+        assert_eq!(height(copy.path(), 100), round * 10, "and so it is at the next start");
+    }
+    store.close();
+}
+
+#[test]
+fn a_journal_of_another_generation_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Stepped::open(folder.path());
+    store.append(1, &chunk(1, 10, 0, 100));
+    store.close();
+    let before = fs::read(lock::journal_path(folder.path())).unwrap();
+    let mut store = Stepped::open(folder.path());
+    store.append(1, &chunk(11, 10, 0, 100));
+    store.close();
+    fs::write(lock::journal_path(folder.path()), before).unwrap();
+    assert_eq!(height(folder.path(), 100), 20);
+}
