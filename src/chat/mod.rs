@@ -6,6 +6,7 @@
 pub mod change;
 pub mod command;
 pub mod directory;
+pub mod few;
 pub mod ledger;
 pub mod message;
 pub mod name;

@@ -55,7 +55,11 @@ impl Name {
         if key == SERVICE_NAME {
             return Err(NameError::Reserved);
         }
-        Ok(Self { written: written.into(), key: key.into() })
+        let is_same = key == written;
+        let shared: Arc<str> = written.into();
+        // By the ten thousand, most are their own keys.
+        let key = if is_same { shared.clone() } else { key.into() };
+        Ok(Self { written: shared, key })
     }
 
     /// As its owner wrote it.
@@ -68,6 +72,12 @@ impl Name {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The same, to be kept beside the name.
+    #[must_use]
+    pub fn shared_key(&self) -> Arc<str> {
+        self.key.clone()
     }
 
     /// The name that the later of two holders gets when a split heals: `name~node`, then `name~node~2` and so on.

@@ -70,7 +70,7 @@ impl Directory {
         }
         *self.counts.entry(person.node).or_default() += 1;
         self.forget_away(&person);
-        self.holders.entry(person.name.key().into()).or_default().insert(registration);
+        self.holders.entry(person.name.shared_key()).or_default().insert(registration, ());
         self.people.insert(registration, person);
         self.version += 1;
     }
@@ -94,7 +94,7 @@ impl Directory {
             return;
         };
         let away: Vec<Registration> = holders
-            .iter()
+            .keys()
             .copied()
             .filter(|held| {
                 *held != newcomer.registration

@@ -22,7 +22,11 @@ use std::{
 
 use self::ballots::Ballot;
 pub use self::ballots::{Registering, Settled};
-use super::{message::Registration, name::Name};
+use super::{
+    few::{FewMap, FewSet},
+    message::Registration,
+    name::Name,
+};
 
 /// How many people who left are remembered, so that their clients can resume.
 const MAX_DEPARTED: usize = 10_000;
@@ -93,9 +97,9 @@ pub struct Directory {
     /// Everybody, as the claim that counts has them.
     people: BTreeMap<Registration, Person>,
     /// What each node says of its own people. Two can claim one person, until the one that was left notices.
-    claims: BTreeMap<Registration, BTreeMap<u16, Person>>,
+    claims: BTreeMap<Registration, FewMap<u16, Person>>,
     /// Holders by key; more than one only during and right after a split.
-    holders: BTreeMap<Arc<str>, BTreeSet<Registration>>,
+    holders: BTreeMap<Arc<str>, FewSet<Registration>>,
     /// Who had which session key last, here or departed.
     sessions: BTreeMap<KeyHash, Registration>,
     /// The session keys of each person, the latest last.
@@ -149,7 +153,7 @@ impl Directory {
         let Some(holders) = self.holders.get(key) else {
             return Lookup::Unknown;
         };
-        let mut people = holders.iter().filter_map(|registration| self.people.get(registration));
+        let mut people = holders.keys().filter_map(|registration| self.people.get(registration));
         match people.clone().find(|person| self.reachable.contains(&person.node)) {
             Some(person) => Lookup::Present(person),
             None => people.next().map_or(Lookup::Unknown, Lookup::Away),
@@ -172,7 +176,7 @@ impl Directory {
     pub fn present(&self) -> impl Iterator<Item = &Person> {
         self.holders
             .values()
-            .flatten()
+            .flat_map(FewSet::keys)
             .filter_map(|registration| self.people.get(registration))
             .filter(|person| self.reachable.contains(&person.node))
     }
@@ -220,7 +224,7 @@ impl Directory {
 
     /// The reachable nodes to which somebody is connected.
     pub fn nodes_of(&self, registration: Registration) -> impl Iterator<Item = u16> {
-        let claims = self.claims.get(&registration).into_iter().flat_map(BTreeMap::keys);
+        let claims = self.claims.get(&registration).into_iter().flat_map(FewMap::keys);
         claims.copied().filter(|node| self.reachable.contains(node))
     }
 
@@ -335,7 +339,7 @@ impl Directory {
             .holders
             .get(key)
             .into_iter()
-            .flatten()
+            .flat_map(FewSet::keys)
             .filter_map(|registration| self.people.get(registration))
             .filter(|person| self.reachable.contains(&person.node))
             .collect();
