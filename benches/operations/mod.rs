@@ -225,7 +225,7 @@ impl Node {
         for client in clients {
             hub.from_client(client, FromClient::Opened { dialect: Dialect::Frames }, NOW, &mut outputs);
             let name = Bytes::from(format!("reader{client}"));
-            let registering = FromClient::Register(Registering { name, ..Registering::default() });
+            let registering = FromClient::Register(Box::new(Registering { name, ..Registering::default() }));
             hub.from_client(client, registering, NOW, &mut outputs);
         }
         Self { hub, outputs }

@@ -112,7 +112,7 @@ pub async fn run<W: World>(stream: W::Stream, address: SocketAddr, context: Sess
     context.router.open_client(id, dialect, address.ip(), outbox.clone()).await;
     let mut session = Session { id, reader, writer, buffer, outbox, parser: Parser::new(dialect), context };
     let end = session.serve().await;
-    session.finish(address, &end).await;
+    Box::pin(session.finish(address, &end)).await;
 }
 
 struct Session<W: World> {
@@ -126,6 +126,7 @@ struct Session<W: World> {
 }
 
 impl<W: World> Session<W> {
+    /// What is seldom under way is in a box of its own: an idle client costs no room for it.
     async fn serve(&mut self) -> End {
         let mut clock = Clock::new(self.context.limits);
         let mut writing = Writing::default();
@@ -138,7 +139,7 @@ impl<W: World> Session<W> {
             let is_open = !clock.is_half_closed && !clock.is_closing;
             let may_read = is_open && !self.outbox.is_full();
             if has_input && may_read {
-                match self.take_input().await {
+                match Box::pin(self.take_input()).await {
                     Ok(taken) => {
                         has_input = taken.may_be_more;
                         // A frame or line that trickles in does not count as being heard until it is whole.
@@ -147,7 +148,7 @@ impl<W: World> Session<W> {
                         }
                     }
                     Err(end) => {
-                        self.write_rest(&mut writing).await;
+                        Box::pin(self.write_rest(&mut writing)).await;
                         return end;
                     }
                 }
@@ -158,7 +159,7 @@ impl<W: World> Session<W> {
             tokio::select! {
                 biased;
                 () = self.context.stop.cancelled() => {
-                    self.write_rest(&mut writing).await;
+                    Box::pin(self.write_rest(&mut writing)).await;
                     return End::Finished;
                 }
                 written = writing.step(&mut self.writer), if writing.is_busy() => {
@@ -167,12 +168,12 @@ impl<W: World> Session<W> {
                         return error.into();
                     }
                     clock.heard = Instant::now();
-                    self.report_written(&mut writing).await;
+                    Box::pin(self.report_written(&mut writing)).await;
                 }
                 () = self.outbox.woken(), if !writing.is_busy() => writing.begin(&self.outbox),
                 read = read_some(&mut self.reader, &mut self.buffer), if may_read && !has_input => {
                     match read {
-                        Ok(0) => self.half_closed(&mut clock).await,
+                        Ok(0) => Box::pin(self.half_closed(&mut clock)).await,
                         Ok(_) => {
                             has_input = true;
                             if !is_slow {
@@ -188,8 +189,8 @@ impl<W: World> Session<W> {
                 () = tokio::task::yield_now(), if has_input && may_read => {}
                 () = sleep_until(deadline) => {
                     if let Some(end) = clock.end(is_slow) {
-                        self.tell(end.to_string()).await;
-                        self.write_rest(&mut writing).await;
+                        Box::pin(self.tell(end.to_string())).await;
+                        Box::pin(self.write_rest(&mut writing)).await;
                         return end;
                     }
                     writing.give_back(&self.outbox);

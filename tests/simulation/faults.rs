@@ -53,7 +53,7 @@ impl Faults {
         }
     }
 
-    pub fn on_registering(self, mut registering: Registering) -> Registering {
+    pub fn on_registering(self, mut registering: Box<Registering>) -> Box<Registering> {
         let Some(resume) = &mut registering.resume else { return registering };
         if self.is(Fault::SkipOnResume) || self.is(Fault::ForgetOnResume) {
             let shifted =

@@ -159,7 +159,9 @@ impl Person {
                 sampled: None,
                 received_unix_us: now_us,
             }]),
-            Dialect::Frames => FromClient::Register(Registering { name, passphrase, ..Registering::default() }),
+            Dialect::Frames => {
+                FromClient::Register(Box::new(Registering { name, passphrase, ..Registering::default() }))
+            }
             Dialect::Extended => {
                 let resume = self.received.as_ref().map(|received| Resume {
                     received: received.clone(),
@@ -168,13 +170,13 @@ impl Person {
                     formers: self.formers.clone(),
                     unsettled: Vec::new(),
                 });
-                FromClient::Register(Registering {
+                FromClient::Register(Box::new(Registering {
                     name,
                     key_hash: Some(self.key_hash),
                     resume,
                     passphrase,
                     ..Registering::default()
-                })
+                }))
             }
         }
     }

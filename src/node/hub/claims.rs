@@ -119,10 +119,10 @@ impl Hub {
     pub(super) fn prove(
         &mut self,
         client: ClientId,
-        registering: Registering,
+        registering: Box<Registering>,
         name: &Name,
         ports: &mut impl Ports,
-    ) -> Option<(Registering, Option<Registration>)> {
+    ) -> Option<(Box<Registering>, Option<Registration>)> {
         let Some(owner) = self.ledger.owner(name.key()) else { return Some((registering, None)) };
         let session = registering.key_hash.and_then(|hash| self.directory.owner_session(name, hash));
         if session == Some(owner.registration) {

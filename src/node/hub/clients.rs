@@ -35,7 +35,7 @@ pub enum FromClient {
     Opened {
         dialect: Dialect,
     },
-    Register(Registering),
+    Register(Box<Registering>),
     /// Messages, in the order in which they were sent.
     Submit(Vec<Submission>),
     Command(Command),
@@ -114,23 +114,23 @@ pub(super) enum Life {
     Connected,
     /// Waits until this node has what the client sent elsewhere.
     Resuming {
-        registering: Registering,
+        registering: Box<Registering>,
         /// The owner of the name, if they have proved that they are.
         owner: Option<Registration>,
         until_ms: u64,
     },
     /// Has been asked for the passphrase of the name, by line.
     Proving {
-        registering: Registering,
+        registering: Box<Registering>,
     },
     /// The passphrase is being compared.
     Checking {
-        registering: Registering,
+        registering: Box<Registering>,
         owner: Registration,
     },
     Asking {
         ballot: u64,
-        registering: Registering,
+        registering: Box<Registering>,
     },
     Registered {
         name: Name,
@@ -302,14 +302,15 @@ impl Hub {
                         text => [&submission.to, text].join(&b' ').into(),
                     };
                     let history = self.settings.history_shown;
-                    self.register(client, Registering { name, history, ..Registering::default() }, now, ports);
+                    let registering = Box::new(Registering { name, history, ..Registering::default() });
+                    self.register(client, registering, now, ports);
                 }
                 Life::Proving { registering } => {
                     let line = [&submission.to[..], &submission.text[..]].join(&b' ');
                     // Without a space there was nothing behind the first word.
                     let line = if submission.text.is_empty() { submission.to.to_vec() } else { line };
                     let passphrase = Some(Passphrase::typed(&line));
-                    let registering = Registering { passphrase, ..registering.clone() };
+                    let registering = Box::new(Registering { passphrase, ..(**registering).clone() });
                     self.set_life(client, Life::Connected);
                     self.register(client, registering, now, ports);
                 }

@@ -26,7 +26,13 @@ const MAX_RESUME_WAIT_MS: u64 = 1_000;
 pub(super) const PEOPLE_PER_FRAME: usize = 400;
 
 impl Hub {
-    pub(super) fn register(&mut self, client: ClientId, registering: Registering, now: Now, ports: &mut impl Ports) {
+    pub(super) fn register(
+        &mut self,
+        client: ClientId,
+        registering: Box<Registering>,
+        now: Now,
+        ports: &mut impl Ports,
+    ) {
         let Some(state) = self.clients.get_mut(&client) else { return };
         if !matches!(state.life, Life::Connected) {
             self.tell(client, "you have a name already; connect again for another", ports);
@@ -60,7 +66,7 @@ impl Hub {
     pub(super) fn go_on_registering(
         &mut self,
         client: ClientId,
-        registering: Registering,
+        registering: Box<Registering>,
         owner: Option<Registration>,
         now: Now,
         ports: &mut impl Ports,
@@ -99,7 +105,7 @@ impl Hub {
     fn ask_for_name(
         &mut self,
         client: ClientId,
-        registering: Registering,
+        registering: Box<Registering>,
         owner: Option<Registration>,
         now: Now,
         ports: &mut impl Ports,
@@ -139,10 +145,10 @@ impl Hub {
         }
     }
 
-    fn admit(&mut self, client: ClientId, person: Person, registering: Registering, ports: &mut impl Ports) {
+    fn admit(&mut self, client: ClientId, person: Person, registering: Box<Registering>, ports: &mut impl Ports) {
         let registration = person.registration;
         self.goes_on(registration);
-        let Registering { mut resume, passphrase, history, .. } = registering;
+        let Registering { mut resume, passphrase, history, .. } = *registering;
         let unsettled = resume.as_mut().map(|resume| std::mem::take(&mut resume.unsettled)).unwrap_or_default();
         // What was had under another registration is not what this one had, if it was not in the same session.
         let is_same = |resume: &Resume| {

@@ -153,7 +153,7 @@ impl Parser {
                     None => (frame.body.clone(), None),
                 };
                 self.note_name(&name);
-                FromClient::Register(Registering { name, passphrase, ..Registering::default() })
+                FromClient::Register(Box::new(Registering { name, passphrase, ..Registering::default() }))
             }
             kind::REGISTER_EXTENDED => self.register_extended(frame)?,
             kind::NODES => FromClient::ListNodes,
@@ -196,7 +196,7 @@ impl Parser {
         let passphrase = (!register.passphrase.is_empty()).then(|| Passphrase::typed(register.passphrase.as_bytes()));
         let history = usize::try_from(register.history).unwrap_or(HISTORY_MAX).min(HISTORY_MAX);
         let key_hash = Some(Sha256::digest(&register.session_key).into());
-        Ok(FromClient::Register(Registering { name, key_hash, resume, passphrase, history }))
+        Ok(FromClient::Register(Box::new(Registering { name, key_hash, resume, passphrase, history })))
     }
 
     fn next_line(&mut self, buffer: &mut BytesMut, received_unix_us: u64, spans: &NodeSpans) -> Option<FromClient> {
