@@ -92,7 +92,7 @@ pub(super) fn plan(args: &SuiteArgs, kind: Kind) -> Result<Plan, ConfigError> {
         nodes: count(range("--nodes", args.nodes, 1, 32)?),
         repetitions: count(range("--repetitions", args.repetitions.unwrap_or(if args.quick { 1 } else { 5 }), 1, 100)?),
         duration,
-        idle_clients: if args.quick { QUICK_CLIENTS } else { 2_000 },
+        idle_clients: if args.quick { QUICK_CLIENTS } else { 10_000 },
         nats_server: (!args.without_nats).then(|| args.nats_server.clone()),
         data: args.data.clone(),
         out: args.out.clone(),

@@ -1,6 +1,6 @@
 //! The door for people: accepts raw TCP connections, within limits, and gives each a session.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,7 +17,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// Accepts until cancelled. Sessions run on `tasks`, and end with the context's own token.
 pub async fn serve<W: World>(
     mut listener: W::Listener,
-    context: SessionContext<W>,
+    context: Arc<SessionContext<W>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -45,10 +45,6 @@ pub async fn serve<W: World>(
             }
         };
         context.metrics.count_connection();
-        let context = context.clone();
-        tasks.spawn(async move {
-            session::run::<W>(stream, address, context).await;
-            drop(place);
-        });
+        tasks.spawn(session::run(stream, address, context.clone(), place));
     }
 }

@@ -192,7 +192,7 @@ impl Node {
         let web =
             web_door::serve::<W>(http, handle.clone(), metrics.clone(), node.draining.clone(), node.closing.clone());
         node.tasks.spawn(open_until("HTTP", web, node.closing.clone()));
-        let sessions = SessionContext {
+        let sessions = Arc::new(SessionContext {
             router: handle,
             world: world.clone(),
             limits: settings.limits,
@@ -200,7 +200,7 @@ impl Node {
             spans: node_spans,
             warnings: Warnings::default(),
             stop: node.stop.clone(),
-        };
+        });
         let dialer = Dialer { world, context, tasks: node.tasks.clone() };
         node.tasks.spawn(dialer.run(settings.peers.clone(), learned));
         let doors = client_door::serve::<W>(chat, sessions, node.tasks.clone(), node.draining.clone());

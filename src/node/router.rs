@@ -252,8 +252,7 @@ impl<W: World> Router<W> {
         let outputs = &mut self.outputs;
         match input {
             Input::OpenClient(client, dialect, address, outbox) => {
-                outputs.clients.insert(client, ClientOutput::new(outbox));
-                outputs.addresses.insert(client, address);
+                outputs.clients.insert(client, ClientOutput::new(outbox, address));
                 self.hub.from_client(client, FromClient::Opened { dialect }, now, outputs);
             }
             Input::Client(client, mut input) => {
@@ -268,7 +267,6 @@ impl<W: World> Router<W> {
                 self.hub.from_client(client, input, now, outputs);
                 if is_closed {
                     outputs.clients.remove(&client);
-                    outputs.addresses.remove(&client);
                 }
             }
             Input::OpenLink(link, outbox, Opening { dialed_by_us, hello }) => {

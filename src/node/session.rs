@@ -80,8 +80,8 @@ enum End {
     Finished,
 }
 
-/// Serves one connection to its end.
-pub async fn run<W: World>(stream: W::Stream, address: SocketAddr, context: SessionContext<W>) {
+/// Serves one connection to its end, and has its place among them until then.
+pub async fn run<W: World>(stream: W::Stream, address: SocketAddr, context: Arc<SessionContext<W>>, _place: impl Send) {
     let (mut reader, writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::new();
     let handshake = Duration::from_millis(context.limits.handshake_ms);
@@ -122,7 +122,7 @@ struct Session<W: World> {
     buffer: BytesMut,
     outbox: Arc<ClientOutbox>,
     parser: Parser,
-    context: SessionContext<W>,
+    context: Arc<SessionContext<W>>,
 }
 
 impl<W: World> Session<W> {

@@ -156,7 +156,7 @@ impl Directory {
     /// The session that a client with this key had under the name it asks for.
     fn session(&self, asked: &Name, hash: KeyHash) -> Option<&Person> {
         let registration = self.sessions.get(&hash)?;
-        let person = self.people.get(registration).or_else(|| self.departed.get(registration))?;
+        let person = self.person(*registration).or_else(|| self.departed.get(registration))?;
         (person.name.key() == asked.key() || person.asked_name.key() == asked.key()).then_some(person)
     }
 

@@ -5,13 +5,15 @@
 //! which is not, then the one with the later connection. The other is kept: it may turn out to be the one that lasts.
 //! The owner of a claimed name may really be in several places; then the same rule says which of them is shown.
 
+use std::sync::Arc;
+
 use super::{Change, Directory, KeyHash, MAX_DEPARTED, MAX_KEYS, Person, Registration};
 
 impl Directory {
     /// A node says that somebody is connected to it.
     pub(super) fn claim(&mut self, person: Person, changes: &mut Vec<Change>) {
         let registration = person.registration;
-        self.claims.entry(registration).or_default().insert(person.node, person);
+        self.claims.entry(registration).or_default().insert(person.node, Arc::new(person));
         self.reconcile(registration, changes);
     }
 
@@ -39,7 +41,7 @@ impl Directory {
         match (known, best) {
             (Some(known), None) => {
                 self.remove(registration);
-                changes.push(Change::Left { name: known.name });
+                changes.push(Change::Left { name: known.name.clone() });
             }
             (None, Some(best)) => {
                 changes.push(Change::Joined { name: best.name.clone(), node: best.node });
@@ -50,7 +52,7 @@ impl Directory {
                     changes.push(Change::MovedAway { registration, node: best.node });
                 }
                 if known.name != best.name {
-                    changes.push(Change::Left { name: known.name });
+                    changes.push(Change::Left { name: known.name.clone() });
                     changes.push(Change::Joined { name: best.name.clone(), node: best.node });
                 } else if known.node != best.node {
                     changes.push(Change::Joined { name: best.name.clone(), node: best.node });
@@ -62,7 +64,7 @@ impl Directory {
         }
     }
 
-    fn enter(&mut self, person: Person) {
+    fn enter(&mut self, person: Arc<Person>) {
         let registration = person.registration;
         self.departed.remove(&registration);
         if let Some(hash) = person.key_hash {
@@ -112,7 +114,7 @@ impl Directory {
         let Some(person) = self.people.remove(&registration) else { return };
         self.version += 1;
         if self.keys.contains_key(&registration) {
-            self.departed.insert(registration, person);
+            self.departed.insert(registration, Arc::unwrap_or_clone(person));
             self.departed_order.push_back(registration);
             if self.departed_order.len() > MAX_DEPARTED {
                 self.forget_departed();

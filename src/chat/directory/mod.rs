@@ -95,9 +95,9 @@ pub enum Change {
 pub struct Directory {
     me: u16,
     /// Everybody, as the claim that counts has them.
-    people: BTreeMap<Registration, Person>,
+    people: BTreeMap<Registration, Arc<Person>>,
     /// What each node says of its own people. Two can claim one person, until the one that was left notices.
-    claims: BTreeMap<Registration, FewMap<u16, Person>>,
+    claims: BTreeMap<Registration, FewMap<u16, Arc<Person>>>,
     /// Holders by key; more than one only during and right after a split.
     holders: BTreeMap<Arc<str>, FewSet<Registration>>,
     /// Who had which session key last, here or departed.
@@ -153,7 +153,7 @@ impl Directory {
         let Some(holders) = self.holders.get(key) else {
             return Lookup::Unknown;
         };
-        let mut people = holders.keys().filter_map(|registration| self.people.get(registration));
+        let mut people = holders.keys().filter_map(|registration| self.person(*registration));
         match people.clone().find(|person| self.reachable.contains(&person.node)) {
             Some(person) => Lookup::Present(person),
             None => people.next().map_or(Lookup::Unknown, Lookup::Away),
@@ -163,7 +163,7 @@ impl Directory {
     /// The person of a registration, wherever they are.
     #[must_use]
     pub fn person(&self, registration: Registration) -> Option<&Person> {
-        self.people.get(&registration)
+        self.people.get(&registration).map(Arc::as_ref)
     }
 
     /// Who had a session key last.
@@ -177,7 +177,7 @@ impl Directory {
         self.holders
             .values()
             .flat_map(FewSet::keys)
-            .filter_map(|registration| self.people.get(registration))
+            .filter_map(|registration| self.person(*registration))
             .filter(|person| self.reachable.contains(&person.node))
     }
 
@@ -213,7 +213,7 @@ impl Directory {
 
     /// Everybody of whom a node says that they are connected to it, be they connected elsewhere too.
     pub fn said_by(&self, node: u16) -> impl Iterator<Item = &Person> {
-        self.claims.values().filter_map(move |claims| claims.get(&node))
+        self.claims.values().filter_map(move |claims| claims.get(&node)).map(Arc::as_ref)
     }
 
     /// Whether a node says of somebody that they are connected to it.
@@ -242,7 +242,8 @@ impl Directory {
         }
         self.owners.insert(name.key().into(), registration);
         self.version += 1;
-        let here = self.claims.get(&registration).and_then(|claims| claims.get(&self.me)).cloned();
+        let here =
+            self.claims.get(&registration).and_then(|claims| claims.get(&self.me)).map(|person| Person::clone(person));
         if let Some(person) = here.filter(|person| !person.is_claimed || person.name != *name) {
             let old = person.name.clone();
             let person = Person { name: name.clone(), is_claimed: true, ..person };
@@ -259,7 +260,7 @@ impl Directory {
 
     /// Everybody connected to one node.
     pub fn people_on(&self, node: u16) -> impl Iterator<Item = &Person> {
-        self.people.values().filter(move |person| person.node == node)
+        self.people.values().filter(move |person| person.node == node).map(Arc::as_ref)
     }
 
     /// Enters somebody to whom this node has given a name.
@@ -340,7 +341,7 @@ impl Directory {
             .get(key)
             .into_iter()
             .flat_map(FewSet::keys)
-            .filter_map(|registration| self.people.get(registration))
+            .filter_map(|registration| self.person(*registration))
             .filter(|person| self.reachable.contains(&person.node))
             .collect();
         holders.sort_by_key(|person| (!person.is_claimed, person.registration));

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     ClientId, Hub, Now, Ports, Submission, TraceStep,
-    clients::{Client, count},
+    clients::count,
     fate::{About, Listener, Run},
     runs::Alike,
 };
@@ -318,7 +318,8 @@ impl Hub {
         ports: &mut impl Ports,
     ) {
         let Some(sampled) = submission.sampled else { return };
-        let sender = self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
+        let sender =
+            self.clients.get(&client).and_then(|client| client.name()).map(ToString::to_string).unwrap_or_default();
         ports.trace(TraceStep::Accepted {
             sampled,
             origin: self.settings.origin,

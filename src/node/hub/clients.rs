@@ -200,7 +200,7 @@ impl Hub {
     /// Takes what a client sent.
     pub fn from_client(&mut self, client: ClientId, input: FromClient, now: Now, ports: &mut impl Ports) {
         if let FromClient::Opened { dialect } = input {
-            self.clients.insert(client, Client::new(dialect));
+            self.clients.insert(client, Box::new(Client::new(dialect)));
             return;
         }
         let Some(input) = self.defer(client, input, ports) else { return };
@@ -238,7 +238,7 @@ impl Hub {
             FromClient::Tell(text) => self.tell(client, &text, ports),
             FromClient::Drained => {
                 let is_behind = |state: &Client| !matches!(state.cursor, Cursor::Live) || state.shelf.is_some();
-                if self.clients.get(&client).is_some_and(is_behind) {
+                if self.clients.get(&client).map(Box::as_ref).is_some_and(is_behind) {
                     self.replaying.insert(client);
                 }
                 self.release_receipts(client, ports);
@@ -253,7 +253,7 @@ impl Hub {
     /// A client's stay under its name, once it has one.
     #[must_use]
     pub fn registration(&self, client: ClientId) -> Option<Registration> {
-        self.clients.get(&client).and_then(Client::registration)
+        self.clients.get(&client).and_then(|client| client.registration())
     }
 
     /// Puts aside what comes from a client whose name is being asked for. Gives back what is to be acted on now.

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use super::{
     ClientId, Hub, Mark, Now, Ports,
     claims::entry_id,
-    clients::Client,
     delivery::Cursor,
     past::{Past, is_for},
     voice::Said,
@@ -156,8 +155,8 @@ impl Hub {
                 here.iter().chain(successor).map(|client| (to, *client)).collect()
             }
             Addressee::Everyone => {
-                let registered = |(client, state): (&ClientId, &Client)| Some((state.registration()?, *client));
-                self.clients.iter().filter_map(registered).collect()
+                let readers = self.clients.iter().filter_map(|(client, state)| Some((state.registration()?, *client)));
+                readers.collect()
             }
             Addressee::Room(room) => self.members_in(room).collect(),
         };

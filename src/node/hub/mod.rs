@@ -176,7 +176,8 @@ pub struct Hub {
     /// Owners of names who have had something that the log does not say yet, and when it will, in monotonic milliseconds.
     reading: BTreeMap<Registration, u64>,
     members: Members,
-    clients: FxHashMap<ClientId, Client>,
+    /// In boxes: up to half of the map's places are empty.
+    clients: FxHashMap<ClientId, Box<Client>>,
     /// Nearly always one; the owner of a claimed name may be connected several times.
     by_registration: FxHashMap<Registration, SmallVec<[ClientId; 1]>>,
     /// Who goes on under the name of somebody whose node went away, by that one's registration.
@@ -418,14 +419,14 @@ impl Hub {
         let is_served = |client: &Client| {
             client.registration().is_none() || matches!(client.cursor, Cursor::Live) && client.shelf.is_none()
         };
-        self.is_replicated() && !self.has_more_to_apply && self.clients.values().all(is_served)
+        self.is_replicated() && !self.has_more_to_apply && self.clients.values().map(Box::as_ref).all(is_served)
     }
 
     /// Whether those who can go on at another node have gone.
     #[must_use]
     pub fn is_vacated(&self) -> bool {
         let may_go = |client: &Client| client.dialect == Dialect::Extended && client.registration().is_some();
-        !self.clients.values().any(may_go)
+        !self.clients.values().map(Box::as_ref).any(may_go)
     }
 
     /// The last word to peers, and the end of every client's connection.

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use super::{ClientId, Hub, Mark, Now, Ports, claims::entry_id, clients::Client, fate::Listener};
+use super::{ClientId, Hub, Mark, Now, Ports, claims::entry_id, fate::Listener};
 use crate::{
     chat::notice,
     clique::Origin,
@@ -123,7 +123,8 @@ impl Hub {
 
     /// These messages were written to a client's socket.
     pub(super) fn written(&mut self, client: ClientId, marks: Vec<Mark>, now: Now) {
-        let name = self.clients.get(&client).and_then(Client::name).map(ToString::to_string).unwrap_or_default();
+        let name =
+            self.clients.get(&client).and_then(|client| client.name()).map(ToString::to_string).unwrap_or_default();
         let mut run: Option<Outcome> = None;
         for mark in marks {
             if mark.is_mail {

@@ -23,8 +23,6 @@ use crate::{
 /// See the module's head.
 pub(super) struct Outputs {
     pub(super) clients: FxHashMap<ClientId, ClientOutput>,
-    /// Where clients come from: guesses at passphrases are limited for each address.
-    pub(super) addresses: FxHashMap<ClientId, IpAddr>,
     vault: Vault,
     /// Where the vault's answers go. They do not keep the router running.
     answers: mpsc::WeakSender<Input>,
@@ -42,14 +40,16 @@ pub(super) struct Outputs {
 /// The output of one client. What a turn has for it is gathered here, and handed over at the end of the turn.
 pub(super) struct ClientOutput {
     pub(super) outbox: Arc<ClientOutbox>,
+    /// Where the client comes from: guesses at passphrases are limited for each address.
+    address: IpAddr,
     staged: Batch,
     is_closing: bool,
     is_touched: bool,
 }
 
 impl ClientOutput {
-    pub(super) fn new(outbox: Arc<ClientOutbox>) -> Self {
-        Self { outbox, staged: Batch::default(), is_closing: false, is_touched: false }
+    pub(super) fn new(outbox: Arc<ClientOutbox>, address: IpAddr) -> Self {
+        Self { outbox, address, staged: Batch::default(), is_closing: false, is_touched: false }
     }
 
     /// Notes that it is to be flushed.
@@ -90,7 +90,6 @@ impl Outputs {
     ) -> Self {
         Self {
             clients: FxHashMap::default(),
-            addresses: FxHashMap::default(),
             vault: Vault::default(),
             answers,
             links: FxHashMap::default(),
@@ -188,7 +187,7 @@ impl Ports for Outputs {
     }
 
     fn check_passphrase(&mut self, client: ClientId, name_key: &str, passphrase: Passphrase, hash: &str) {
-        let Some(address) = self.addresses.get(&client).copied() else { return };
+        let Some(address) = self.clients.get(&client).map(|output| output.address) else { return };
         let (vault, name_key, hash) = (self.vault.clone(), name_key.to_owned(), hash.to_owned());
         self.answer(client, async move { FromClient::Checked(vault.check(address, name_key, passphrase, hash).await) });
     }
