@@ -333,7 +333,7 @@ impl Directory {
     }
 
     /// If a name has several reachable holders, or an owner who is none of them, renames those of them that are on this
-    /// node: all but the owner, or else the earliest. One that the same client has left behind for a later one gives way to that.
+    /// node: all but the owner, or else the earliest.
     fn settle_conflicts(&mut self, key: &str, changes: &mut Vec<Change>) {
         let owner = self.owners.get(key).copied();
         let mut holders: Vec<&Person> = self
@@ -345,12 +345,7 @@ impl Directory {
             .filter(|person| self.reachable.contains(&person.node))
             .collect();
         holders.sort_by_key(|person| (!person.is_claimed, person.registration));
-        let earliest = holders.first().copied();
-        let moved = earliest.and_then(|earliest| {
-            let is_same = |person: &&&Person| earliest.key_hash.is_some() && person.key_hash == earliest.key_hash;
-            holders.iter().filter(is_same).max_by_key(|person| person.attached)
-        });
-        let keeper = owner.or_else(|| moved.copied().or(earliest).map(|person| person.registration));
+        let keeper = owner.or_else(|| holders.first().map(|person| person.registration));
         let later: Vec<Person> = holders
             .into_iter()
             .filter(|person| Some(person.registration) != keeper && person.node == self.me && !person.is_claimed)

@@ -148,22 +148,3 @@ proptest! {
         prop_assert_eq!(keys.len(), all, "one holder per name");
     }
 }
-
-#[test]
-fn who_has_moved_to_a_node_that_did_not_know_them_keeps_the_name() {
-    let (mut left, mut here) = (Directory::new(0), Directory::new(1));
-    let register = |directory: &mut Directory, now| {
-        let Registering::Given(person) = directory.register(name("bob"), Some([7; 32]), None, None, now) else {
-            panic!()
-        };
-        directory.admit(person.clone());
-        person
-    };
-    let (first, second) = (register(&mut left, 5), register(&mut here, 6));
-    // The node that was left has not noticed yet when the two meet.
-    assert_eq!(here.node_up(0, vec![first.clone()]), [Change::Joined { name: name("bob"), node: 0 }]);
-    let renamed = left.node_up(1, vec![second]);
-    assert!(
-        matches!(renamed.last(), Some(Change::RenamedHere { person, .. }) if person.registration == first.registration)
-    );
-}
