@@ -75,6 +75,9 @@ fn may_be_lost(model: &Model, said: &Said) -> bool {
 fn is_due(model: &Model, message: MessageId, reader: PersonId) -> bool {
     let (said, life) = (&model.said[message], &model.people[reader]);
     let Some(since_ms) = life.stays.last().map(|stay| stay.since_ms) else { return false };
+    if life.is_renamed || model.people[said.sender].is_renamed {
+        return false;
+    }
     match said.to {
         None => said.sender != reader && since_ms + CERTAINTY_MS <= said.said_ms,
         // A sender's node may take somebody for the one who had the name before.

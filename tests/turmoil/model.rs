@@ -95,6 +95,8 @@ pub struct Life {
     /// A stay is a registration and the connections that resumed it.
     pub stays: Vec<Stay>,
     pub goodbyes_ms: Vec<u64>,
+    /// They have another name than they asked for.
+    pub is_renamed: bool,
     ever_heard: BTreeSet<MessageId>,
 }
 
@@ -220,9 +222,11 @@ impl Model {
         let is_to_right = match said.to {
             None => to == Some("*"),
             // Lines leave out whom a direct message is to.
-            Some(_) => to.is_none_or(|to| to == who),
+            Some(_) => to.is_none_or(|to| to == who || self.people[reader].is_renamed),
         };
-        if !(is_mine && is_to_right && from == self.people[said.sender].name) {
+        let is_named =
+            |person: PersonId, name: &str| self.people[person].is_renamed || self.people[person].name == name;
+        if !(is_mine && is_to_right && is_named(said.sender, from)) {
             return self.violation(format!("{who} heard m{message} from {from} to {to:?}, but it is {said:?}"));
         }
         if said.first() == Some(State::Refused) {

@@ -259,7 +259,14 @@ impl Person {
                 model.talks[line.id].refusals += 1;
             }
             Heard::Renamed(name) => {
-                model.violation(format!("{} was renamed to {name}, but nobody else has that name", self.name));
+                let life = &mut model.people[self.id];
+                // A node that did not know them yet has given them the name anew, while the one that they had left still
+                // had them: then they are two, until that one notices.
+                if self.dialect == Dialect::Extended && !life.is_one_stay() {
+                    life.is_renamed = true;
+                } else {
+                    model.violation(format!("{} was renamed to {name}, but nobody else has that name", self.name));
+                }
             }
             Heard::Stopping => return Some(End::NodeStops),
             Heard::Sign => {}
