@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use clique::{
-    chat::Command,
+    chat::{Command, Name, Registration, directory::Lookup},
     node::hub::{FromClient, Mark, Submission},
     wire::{Dialect, extended::State},
 };
 
 use crate::{
     model::text_of,
-    node::ClientOut,
+    node::{ClientOut, Phase},
     person::{Connection, ConnectionId, Heard, PersonId, Reading, Standing},
     world::{Event, World, note},
 };
@@ -260,13 +260,30 @@ impl World {
         {
             let late = out.writing_marks.into_iter().filter(|(end, _)| *end > out.written);
             let unwritten = late.chain(out.marks).map(|(_, mark)| mark).collect();
+            let registration = self.node(node).hub.registration(client);
             self.client_input(connection, FromClient::Closed { unwritten });
+            if self.node(node).phase == Phase::Up {
+                self.check_expected(connection, registration);
+            }
         }
         self.by_client.remove(&(node, life, client));
         self.connections.remove(&connection);
         self.model.closed(connection);
         if self.people[person].connection == Some(connection) {
             self.people[person].connection = None;
+        }
+    }
+
+    /// Whoever can resume and has not said goodbye is expected back, unless they are connected elsewhere.
+    fn check_expected(&mut self, connection: ConnectionId, registration: Option<Registration>) {
+        let talk = &self.model.talks[&connection];
+        let Some(registration) = registration.filter(|_| talk.dialect == Dialect::Extended) else { return };
+        let directory = self.nodes[usize::from(talk.node)].hub.directory();
+        let has_quit = talk.session != self.people[talk.person].session();
+        let is_elsewhere = directory.person(registration).is_some();
+        let is_owner = self.model.owners.contains(&registration);
+        if !is_elsewhere && !is_owner && directory.is_expected(registration) == has_quit {
+            self.model.violation(format!("Kept: connection {connection} ended; expected back: {}", !has_quit));
         }
     }
 
@@ -319,7 +336,9 @@ impl World {
         }
         let reference = open.next_reference;
         open.next_reference += 1;
+        let (node, life) = (open.node, open.life);
         let message = self.model.submitted(connection, reference, to);
+        self.model.said[message].is_to_expected = self.is_current(node, life) && self.expects(node, to);
         note!(self, "person {person} says m{message} to {to}");
         let submission = Submission {
             to: Bytes::from(to.to_owned()),
@@ -329,6 +348,12 @@ impl World {
             received_unix_us: self.now_ms * 1_000,
         };
         self.client_input(connection, FromClient::Submit(vec![submission]));
+    }
+
+    /// Whether a node expects somebody back under a name.
+    fn expects(&self, node: u16, name: &str) -> bool {
+        let directory = self.nodes[usize::from(node)].hub.directory();
+        Name::parse(name.as_bytes()).is_ok_and(|name| matches!(directory.lookup(name.key()), Lookup::Expected(_)))
     }
 
     fn type_line(&mut self, connection: ConnectionId, line: &str) {
@@ -350,6 +375,11 @@ impl World {
 
     /// Makes the name theirs; from then on they say the passphrase with it.
     pub fn claim(&mut self, person: PersonId) {
+        // What is written to a connection that nobody looks at any more counts as read by an owner.
+        let is_abandoned = |open: &Connection| open.person == person && open.standing == Standing::Abandoned;
+        if self.connections.values().any(is_abandoned) {
+            return;
+        }
         self.people[person].has_claimed = true;
         let passphrase = self.people[person].passphrase();
         self.command(person, Command::Claim(passphrase));

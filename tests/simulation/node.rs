@@ -206,6 +206,8 @@ pub struct NodeLimits {
     pub disk: Option<DiskLimits>,
     /// Beyond this the oldest segments go, everywhere; 0 is without a bound.
     pub max_kept_bytes: u64,
+    /// Somebody whose connection has broken is expected back for this long.
+    pub return_ms: u64,
     pub fault: Option<Fault>,
 }
 
@@ -316,7 +318,7 @@ fn hub(index: u16, count: usize, limits: NodeLimits, incarnation: u64) -> Hub {
         has_store: limits.disk.is_some(),
         history_shown: 0,
         keep: Keep { max_age_ms: 0, max_bytes: limits.max_kept_bytes },
-        timing: Timing::default(),
+        timing: Timing { return_ms: limits.return_ms, ..Timing::default() },
         is_tracing: false,
     })
 }

@@ -33,7 +33,7 @@ impl Hub {
         if now.unix_ms() < *recorded_until_ms {
             return;
         }
-        let Some(person) = self.directory.person(*registration) else { return };
+        let Some(person) = self.directory.known(*registration) else { return };
         let Some(key_hash) = person.key_hash else { return };
         let session = Session { name: person.name.to_string(), registration: *registration, key_hash };
         let time = self.append_change(ChangeKind::Session(session.clone()), now);
