@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clique::{
-    chat::{Command, Name, Registration, directory::Lookup},
+    chat::Command,
     node::hub::{FromClient, Mark, Submission},
     wire::{Dialect, extended::State},
 };
@@ -274,19 +274,6 @@ impl World {
         }
     }
 
-    /// Whoever can resume and has not said goodbye is expected back, unless they are connected elsewhere.
-    fn check_expected(&mut self, connection: ConnectionId, registration: Option<Registration>) {
-        let talk = &self.model.talks[&connection];
-        let Some(registration) = registration.filter(|_| talk.dialect == Dialect::Extended) else { return };
-        let directory = self.nodes[usize::from(talk.node)].hub.directory();
-        let has_quit = talk.session != self.people[talk.person].session();
-        let is_elsewhere = directory.person(registration).is_some();
-        let is_owner = self.model.owners.contains(&registration);
-        if !is_elsewhere && !is_owner && directory.is_expected(registration) == has_quit {
-            self.model.violation(format!("Kept: connection {connection} ended; expected back: {}", !has_quit));
-        }
-    }
-
     fn go_elsewhere(&mut self, connection: ConnectionId) {
         let person = self.model.talks[&connection].person;
         if !self.people[person].has_left && self.people[person].connection.is_none() {
@@ -348,12 +335,6 @@ impl World {
             received_unix_us: self.now_ms * 1_000,
         };
         self.client_input(connection, FromClient::Submit(vec![submission]));
-    }
-
-    /// Whether a node expects somebody back under a name.
-    fn expects(&self, node: u16, name: &str) -> bool {
-        let directory = self.nodes[usize::from(node)].hub.directory();
-        Name::parse(name.as_bytes()).is_ok_and(|name| matches!(directory.lookup(name.key()), Lookup::Expected(_)))
     }
 
     fn type_line(&mut self, connection: ConnectionId, line: &str) {

@@ -43,6 +43,7 @@ mod sessions;
 mod splits;
 mod storage;
 mod storing;
+mod target;
 mod voice;
 
 use std::{

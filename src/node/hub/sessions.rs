@@ -2,7 +2,7 @@
 //! the log says it of everybody for whom something may wait: the node that accepts a message to somebody without a
 //! claimed name puts it there first, once.
 
-use super::{ClientId, Hub, Now, accept::Target};
+use super::{ClientId, Hub, Now, target::Target};
 use crate::{
     chat::{
         Name, Person, Registration,
