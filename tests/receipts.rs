@@ -4,9 +4,12 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use clique::wire::{
-    extended::{FromNode, Receipt, State},
-    frames::{self, kind},
+use clique::{
+    chat::directory::RETURN_MS,
+    wire::{
+        extended::{FromNode, Height, Receipt, Register, State},
+        frames::{self, kind},
+    },
 };
 use common::{cliques::Clique, extended::Extended, split::Split};
 
@@ -130,6 +133,75 @@ fn a_message_to_somebody_who_has_left_for_good_is_said_to_be_undelivered() {
     // The key does not bring the stay back.
     let again = Extended::resumed(split.clique.chat(0), "bob", bob.registered.heights.clone(), Vec::new());
     assert!(!again.registered.resumed);
+}
+
+#[test]
+fn a_message_to_somebody_whose_connection_has_broken_is_kept_and_comes_once_when_they_resume() {
+    let clique = Clique::of(2);
+    let (mut alice, mut bob) = (clique.extended(0, "alice"), clique.extended(1, "bob"));
+    clique.wait_people(2);
+    let before = alice.send("bob", "before");
+    alice.receipt(before, State::Delivered);
+    let had = bob.delivery().id.unwrap();
+    drop(bob);
+    clique.wait_people(1);
+    let references: Vec<u64> = ["one", "two"].map(|text| alice.send("bob", text)).into();
+    for reference in &references {
+        let kept = alice.receipt(*reference, State::Kept);
+        assert!(kept.reason.starts_with("the connection of bob has just broken"), "{}", kept.reason);
+    }
+    let stranger = Register { name: "bob".to_owned(), session_key: vec![9; 32], ..Register::default() };
+    match Extended::ask(clique.chat(0), stranger).err().map(|refused| *refused) {
+        Some(FromNode::RegisterRefused(refused)) => {
+            assert!(refused.reason.starts_with("the name bob is kept for somebody"), "{}", refused.reason);
+            assert!((1..=RETURN_MS).contains(&refused.retry_after_ms), "{}", refused.retry_after_ms);
+        }
+        other => panic!("{other:?}"),
+    }
+    // On the other node, where they are given their name at once.
+    let heights = vec![Height { origin: had.origin, height: had.number }];
+    let mut bob = Extended::resumed(clique.chat(0), "bob", heights, Vec::new());
+    assert!(bob.registered.resumed);
+    for text in ["one", "two"] {
+        let missed = bob.delivery();
+        assert_eq!((&missed.text[..], missed.replayed), (text.as_bytes(), true));
+    }
+    for reference in references {
+        assert_eq!(alice.receipt(reference, State::Delivered).recipients_names, ["bob"]);
+    }
+    // What comes next is the next: nothing comes twice.
+    alice.send("bob", "three");
+    let next = bob.delivery();
+    assert_eq!((&next.text[..], next.replayed), (&b"three"[..], false));
+}
+
+#[test]
+fn a_message_to_somebody_whose_node_was_killed_comes_when_they_resume() {
+    let mut clique = Clique::of(3);
+    let (mut alice, bob) = (clique.extended(0, "alice"), clique.extended(1, "bob"));
+    clique.wait_people(2);
+    let heights = bob.registered.heights.clone();
+    clique.kill(1);
+    clique.wait_for(0, 2, 3);
+    let reference = alice.send("bob", "are you there?");
+    alice.receipt(reference, State::Kept);
+    let mut bob = Extended::resumed(clique.chat(2), "bob", heights, Vec::new());
+    assert_eq!(bob.delivery().text, b"are you there?");
+    alice.receipt(reference, State::Delivered);
+}
+
+#[test]
+fn a_message_to_somebody_who_has_said_goodbye_is_refused_and_the_name_is_free() {
+    let clique = Clique::of(2);
+    let (mut alice, mut bob) = (clique.extended(0, "alice"), clique.extended(1, "bob"));
+    clique.wait_people(2);
+    say_goodbye(&mut bob);
+    clique.wait_people(1);
+    let reference = alice.send("bob", "hello");
+    let refused = alice.receipt(reference, State::Refused);
+    assert!(refused.reason.contains("nobody called bob is here"), "{}", refused.reason);
+    let stranger = Register { name: "bob".to_owned(), session_key: vec![9; 32], ..Register::default() };
+    assert!(Extended::ask(clique.chat(0), stranger).is_ok());
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub enum Refusal {
     NotInRoom(String),
     #[error("not sent: {0} has not read the last 10,000 messages; more are not kept")]
     MailboxFull(String),
+    #[error(
+        "not sent: the connection of {0} has just broken, and as many messages as can be kept wait for such people already; try again in a moment"
+    )]
+    TooManyWait(String),
     #[error("not sent: this node is stopping; connect to another one")]
     Stopping,
     #[error("not sent: this node cannot write to its disk ({0}); try again later, or connect to another one")]
@@ -48,6 +52,15 @@ pub fn welcome(name: &str, node: u16, reachable: usize, known: usize, people_cou
 #[must_use]
 pub fn name_taken(name: &str) -> String {
     format!("the name {name} is taken; choose another")
+}
+
+/// Somebody who can prove that it is theirs may come back for it.
+#[must_use]
+pub fn name_held(name: &str, for_ms: u64) -> String {
+    format!(
+        "the name {name} is kept for somebody whose connection has just broken, for {} s at most; try again then, or choose another",
+        for_ms.div_ceil(1_000)
+    )
 }
 
 #[must_use]
@@ -199,6 +212,22 @@ pub fn moved(node: u16) -> String {
 #[must_use]
 pub fn kept(to: &str, node: u16) -> String {
     format!("{to} was last seen on node {node}, which cannot be reached now; your message is kept until it can")
+}
+
+/// To the sender of a message to somebody who is expected back.
+#[must_use]
+pub fn kept_for_return(to: &str, within_ms: u64) -> String {
+    format!(
+        "the connection of {to} has just broken; your message is kept, and delivered if they come back within {} s",
+        within_ms.div_ceil(1_000)
+    )
+}
+
+#[must_use]
+pub fn not_returned(to: &str) -> String {
+    format!(
+        "not delivered: the connection of {to} has broken, and they have not come back; they get it if they do later"
+    )
 }
 
 #[must_use]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! sent ──▶ accepted ──▶ on k of n nodes ──▶ delivered
-//!   │          └──▶ kept (its addressee's node is cut off) ──▶ delivered, or not delivered
+//!   │          └──▶ kept (its addressee's node is cut off, or their connection has just broken) ──▶ delivered
+//!   │                 └──▶ not delivered ──▶ delivered, if they come back later
 //!   ├──▶ refused
 //!   └──▶ unknown: the connection was lost before the node answered, and no other node knew more
 //! ```
@@ -35,11 +36,12 @@ pub enum Stage {
     Unknown,
     /// The node has it.
     Accepted,
-    /// It waits for a node that cannot be reached.
+    /// It waits for a node that cannot be reached, or for somebody whose connection has just broken.
     Kept,
+    /// Perhaps only not in time: whoever comes back later gets it.
+    Undelivered,
     Delivered,
     Refused,
-    Undelivered,
     /// It never left.
     NotSent,
 }
@@ -94,8 +96,8 @@ impl Watched {
     fn is_over(&self) -> bool {
         match self.fate.stage {
             Stage::Delivered => !self.is_for_many(),
-            Stage::Refused | Stage::Undelivered | Stage::NotSent => true,
-            Stage::Sent | Stage::Unknown | Stage::Accepted | Stage::Kept => false,
+            Stage::Refused | Stage::NotSent => true,
+            Stage::Sent | Stage::Unknown | Stage::Accepted | Stage::Kept | Stage::Undelivered => false,
         }
     }
 

@@ -108,6 +108,11 @@ fn refusals_and_kept_messages_are_told_at_once() {
     let mut watch = Watch::new("bob");
     watch.receipt(1, State::Kept, 1, 0);
     assert_eq!(watch.receipt(9_000, State::Delivered, 5, 1), Some(Stage::Delivered));
+    // Whoever has not come back in time may come later.
+    let mut watch = Watch::new("bob");
+    watch.receipt(1, State::Kept, 1, 0);
+    assert_eq!(watch.receipt(30_000, State::Undelivered, 1, 0), Some(Stage::Undelivered));
+    assert_eq!(watch.receipt(60_000, State::Delivered, 5, 1), Some(Stage::Delivered));
 }
 
 #[test]

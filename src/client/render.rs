@@ -226,7 +226,7 @@ impl View {
             Stage::Accepted if to_many => ('✓', format!("accepted, {}; nobody else has it yet", nodes())),
             Stage::Accepted => ('…', format!("accepted, {}; not delivered yet", nodes())),
             Stage::Kept if !fate.reason.is_empty() => ('…', fate.reason.clone()),
-            Stage::Kept => ('…', "kept until the node of its addressee can be reached again".to_owned()),
+            Stage::Kept => ('…', "kept until its addressee can be reached again".to_owned()),
             Stage::Delivered if to_many => ('✓', format!("delivered to {}, {}", recipients(fate), nodes())),
             Stage::Delivered => ('✓', format!("delivered in {}", short(fate.took))),
             Stage::Refused | Stage::Undelivered if !fate.reason.is_empty() => ('✗', fate.reason.clone()),

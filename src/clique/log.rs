@@ -340,6 +340,12 @@ impl Log {
         self.order.front().map_or(self.next_position, |run| run.position)
     }
 
+    /// Of each origin, how far what is applied has left memory.
+    #[must_use]
+    pub fn heights_before_memory(&self) -> Heights {
+        self.origins.iter().map(|(origin, log)| (*origin, log.first.min(log.applied + 1) - 1)).collect()
+    }
+
     /// Whether everything beyond these heights that is applied is in memory.
     #[must_use]
     pub fn covers_beyond(&self, heights: &Heights) -> bool {

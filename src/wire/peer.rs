@@ -78,8 +78,17 @@ pub struct Hello {
     pub chat_port: u16,
     pub held: Vec<Held>,
     pub people: Vec<Person>,
+    pub expected: Vec<Expected>,
     pub time: u64,
     pub members: Vec<Member>,
+}
+
+/// Somebody whose connection to the sending node has just broken, and who is expected back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    pub person: Person,
+    /// For how much longer, in milliseconds.
+    pub for_ms: u64,
 }
 
 /// Consecutive entries of one origin, encoded.
@@ -168,7 +177,9 @@ impl PeerFrame {
         const PERSON: usize = 160;
         match self {
             Self::Entries(entries) | Self::Range(entries) => SMALL + entries.bytes.len(),
-            Self::Hello(hello) => SMALL + hello.people.len() * PERSON + hello.held.len() * SMALL,
+            Self::Hello(hello) => {
+                SMALL + (hello.people.len() + hello.expected.len()) * PERSON + hello.held.len() * SMALL
+            }
             Self::Presence { joined, left, quit } => SMALL + joined.len() * PERSON + (left.len() + quit.len()) * SMALL,
             Self::Outcomes { outcomes, .. } => {
                 let names = outcomes.iter().map(|outcome| outcome.names.len()).sum::<usize>();

@@ -8,7 +8,7 @@ use crate::{
     wire::{
         entry::ChunkBuilder,
         extended::{Receipt, ReceiptRun},
-        peer::{Awaited, Hello, Mail, NodeReport, Outcome, PROTOCOL_VERSION},
+        peer::{Awaited, Expected, Hello, Mail, NodeReport, Outcome, PROTOCOL_VERSION},
         proto::generated as pb,
     },
 };
@@ -63,6 +63,7 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
             chat_port: 4000,
             held: held.clone(),
             people: vec![person()],
+            expected: vec![Expected { person: person(), for_ms: 29_000 }],
             time: 12,
             members: vec![member.clone()],
         })),

@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::{
     WireError,
-    peer::{Awaited, Entries, Hello, Mail, NodeReport, Outcome, PeerFrame},
+    peer::{Awaited, Entries, Expected, Hello, Mail, NodeReport, Outcome, PeerFrame},
 };
 use crate::{
     chat::{
@@ -154,6 +154,19 @@ impl TryFrom<pb::Person> for Person {
     }
 }
 
+impl From<&Expected> for pb::ExpectedPerson {
+    fn from(expected: &Expected) -> Self {
+        Self { person: Some((&expected.person).into()), for_ms: expected.for_ms }
+    }
+}
+
+impl TryFrom<pb::ExpectedPerson> for Expected {
+    type Error = WireError;
+    fn try_from(expected: pb::ExpectedPerson) -> Result<Self, WireError> {
+        Ok(Self { person: required(expected.person)?.try_into()?, for_ms: expected.for_ms })
+    }
+}
+
 impl From<&Member> for pb::Member {
     fn from(member: &Member) -> Self {
         Self { node: member.node.into(), advertise: member.advertise.clone(), chat_port: member.chat_port.into() }
@@ -210,6 +223,7 @@ impl From<&Hello> for pb::Hello {
             chat_port: hello.chat_port.into(),
             held: all_into(&hello.held),
             people: hello.people.iter().map(Into::into).collect(),
+            expected: hello.expected.iter().map(Into::into).collect(),
             time: hello.time,
             members: hello.members.iter().map(Into::into).collect(),
         }
@@ -226,6 +240,7 @@ impl TryFrom<pb::Hello> for Hello {
             chat_port: u16::try_from(hello.chat_port).map_err(malformed("port"))?,
             held: try_all(hello.held)?,
             people: try_all(hello.people)?,
+            expected: try_all(hello.expected)?,
             time: hello.time,
             members: try_all(hello.members)?,
         })

@@ -14,6 +14,7 @@ use clique::{
 use crate::{
     model::{Entry, Talk},
     person::{ConnectionId, Reading},
+    reading::{is_open, waits_for_return},
     scenario::Theme,
     world::World,
 };
@@ -347,6 +348,20 @@ fn honest_refusals(world: &World, theme: &Theme) -> Vec<String> {
     wrong
 }
 
+/// Whoever wrote to somebody whose connection had just broken knows by now whether they have had it.
+fn still_waiting(world: &World, theme: &Theme, message: usize, reader: Option<&Talk>) -> Option<String> {
+    let said = &world.model.said[message];
+    let (entry, last) = (said.entry.as_ref()?, said.receipts.last()?);
+    let is_told = matches!(last.state(), State::Delivered | State::Undelivered);
+    let reads = reader.is_none_or(|reader| reader.reading != Reading::Never);
+    let is_cut = hubs(world).any(|hub| entry.number < hub.replica().log().floor(entry.origin));
+    let to = entry.to?;
+    let is_expected = hubs(world).any(|hub| hub.node() == entry.origin.node && hub.directory().is_expected(to));
+    let is_wrong = waits_for_return(&said.receipts) && !is_told && !is_expected && reads;
+    let what = format!("Honest: m{message} waited for a return, and its sender knows only {:?}", last.state());
+    (is_wrong && !is_cut && !is_bounded(theme)).then_some(what)
+}
+
 /// Senders of direct messages who are still there know what became of them, and it is true.
 fn honest_receipts(world: &World, theme: &Theme) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -364,11 +379,12 @@ fn honest_receipts(world: &World, theme: &Theme) -> Vec<String> {
         }
         let Some(to) = entry.to else { continue };
         let was = |state: State| said.receipts.iter().any(|receipt| receipt.state() == state);
-        let reader = open.iter().find(|(_, talk)| talk.registration == Some(to));
+        let reader = open.iter().find(|(_, talk)| talk.registration == Some(to)).copied();
         let has_read = model.stays.get(&to).is_some_and(|stay| stay.heard.contains(*message));
-        if was(State::Undelivered) && has_read {
+        if said.receipts.iter().any(|receipt| receipt.state() == State::Undelivered && !is_open(receipt)) && has_read {
             wrong.push(format!("Honest: m{message} was read, its sender was told that it was not delivered"));
         }
+        wrong.extend(still_waiting(world, theme, *message, reader.map(|(_, talk)| talk)));
         let Some((connection, reader)) = reader.filter(|(_, talk)| talk.reading != Reading::Never) else { continue };
         // Written to a connection that ended before it was read, it comes again with the resumed one, if it is still there.
         // What is kept no longer is not shown again.

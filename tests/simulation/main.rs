@@ -8,6 +8,7 @@ mod checks;
 mod dice;
 mod disk;
 mod disks;
+mod expecting;
 mod faults;
 mod meeting;
 mod model;

@@ -9,7 +9,7 @@ use clique::{
 
 use crate::{
     model::text_of,
-    node::ClientOut,
+    node::{ClientOut, Phase},
     person::{Connection, ConnectionId, Heard, PersonId, Reading, Standing},
     world::{Event, World, note},
 };
@@ -260,7 +260,11 @@ impl World {
         {
             let late = out.writing_marks.into_iter().filter(|(end, _)| *end > out.written);
             let unwritten = late.chain(out.marks).map(|(_, mark)| mark).collect();
+            let registration = self.node(node).hub.registration(client);
             self.client_input(connection, FromClient::Closed { unwritten });
+            if self.node(node).phase == Phase::Up {
+                self.check_expected(connection, registration);
+            }
         }
         self.by_client.remove(&(node, life, client));
         self.connections.remove(&connection);
@@ -319,7 +323,9 @@ impl World {
         }
         let reference = open.next_reference;
         open.next_reference += 1;
+        let (node, life) = (open.node, open.life);
         let message = self.model.submitted(connection, reference, to);
+        self.model.said[message].is_to_expected = self.is_current(node, life) && self.expects(node, to);
         note!(self, "person {person} says m{message} to {to}");
         let submission = Submission {
             to: Bytes::from(to.to_owned()),
@@ -350,6 +356,11 @@ impl World {
 
     /// Makes the name theirs; from then on they say the passphrase with it.
     pub fn claim(&mut self, person: PersonId) {
+        // What is written to a connection that nobody looks at any more counts as read by an owner.
+        let is_abandoned = |open: &Connection| open.person == person && open.standing == Standing::Abandoned;
+        if self.connections.values().any(is_abandoned) {
+            return;
+        }
         self.people[person].has_claimed = true;
         let passphrase = self.people[person].passphrase();
         self.command(person, Command::Claim(passphrase));

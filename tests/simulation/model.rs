@@ -45,6 +45,8 @@ pub struct Said {
     pub connection: ConnectionId,
     pub reference: u64,
     pub to: String,
+    /// Their node expected the addressee back.
+    pub is_to_expected: bool,
     pub entry: Option<Entry>,
     /// What its sender had read and said before, and what those had.
     pub past: MessageSet,
@@ -251,6 +253,7 @@ impl Model {
             connection,
             reference,
             to: to.to_owned(),
+            is_to_expected: false,
             entry: None,
             past: talk.past.clone(),
             node_had: MessageSet::default(),

@@ -208,6 +208,8 @@ pub struct NodeLimits {
     pub max_kept_bytes: u64,
     /// The same by age.
     pub max_kept_ms: u64,
+    /// Somebody whose connection has broken is expected back for this long.
+    pub return_ms: u64,
     pub fault: Option<Fault>,
 }
 
@@ -318,7 +320,7 @@ fn hub(index: u16, count: usize, limits: NodeLimits, incarnation: u64) -> Hub {
         has_store: limits.disk.is_some(),
         history_shown: 0,
         keep: Keep { max_age_ms: limits.max_kept_ms, max_bytes: limits.max_kept_bytes },
-        timing: Timing::default(),
+        timing: Timing { return_ms: limits.return_ms, ..Timing::default() },
         is_tracing: false,
     })
 }

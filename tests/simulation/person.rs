@@ -319,7 +319,8 @@ fn hear_line(line: &str) -> Heard {
         if notice.ends_with(" is claimed; type its passphrase") {
             return Heard::PassphraseWanted;
         }
-        let is_taken = notice.starts_with("the name ") && notice.contains(" is taken")
+        let is_taken = notice.starts_with("the name ")
+            && (notice.contains(" is taken") || notice.contains(" is kept for somebody"))
             || notice.starts_with("that is not the passphrase of ");
         return if is_taken { Heard::Refused { taken: true } } else { hear_notice(notice.to_owned()) };
     }

@@ -16,6 +16,16 @@ use crate::{
     person::{ConnectionId, Heard},
 };
 
+/// Undelivered because the addressee has not come back in time: they still may.
+pub fn is_open(receipt: &Receipt) -> bool {
+    receipt.state() == State::Undelivered && receipt.reason.contains("they get it if they do later")
+}
+
+/// Whether a message waits for an addressee whose connection has just broken.
+pub fn waits_for_return(receipts: &[Receipt]) -> bool {
+    receipts.first().is_some_and(|first| first.state() == State::Kept && first.reason.contains("has just broken"))
+}
+
 impl Model {
     /// Somebody has read something.
     pub fn heard(&mut self, connection: ConnectionId, heard: &Heard) {
@@ -125,14 +135,21 @@ impl Model {
         let Some(message) = message else {
             return self.violation(format!("connection {connection} got a receipt for what it did not say"));
         };
-        let former = self.said[message].receipts.last().map(Receipt::state);
+        let said = &self.said[message];
+        let former = said.receipts.last().map(Receipt::state);
+        let may_follow = said.receipts.last().is_some_and(is_open) && receipt.state() == State::Delivered;
         let is_first = matches!(receipt.state(), State::Accepted | State::Kept | State::Refused);
         let to_service = self.said[message].to == "clique";
         if is_first != former.is_none() && !to_service {
             self.violation(format!("Honest: m{message} was {former:?}, then {:?}", receipt.state()));
         }
-        if former == Some(State::Undelivered) {
+        if former == Some(State::Undelivered) && !may_follow {
             self.violation(format!("Honest: m{message} was undelivered, then {:?}", receipt.state()));
+        }
+        let is_kept = receipt.state() == State::Kept || receipt.reason.starts_with("not sent: this node");
+        if former.is_none() && self.said[message].is_to_expected && !is_kept {
+            let (state, reason) = (receipt.state(), &receipt.reason);
+            self.violation(format!("Kept: m{message} to somebody who is expected back is {state:?}: {reason}"));
         }
         if receipt.id.is_some() && self.said[message].entry.as_ref().is_some_and(|entry| entry.is_unsynced) {
             self.violation(format!("Kept: m{message} was acknowledged, and its last copy is gone"));

@@ -1,6 +1,9 @@
 //! Seeded schedules: who does what when, in themes, each with its own weights.
 
-use clique::{chat::Command, wire::Dialect};
+use clique::{
+    chat::{Command, directory::RETURN_MS},
+    wire::Dialect,
+};
 
 use crate::{
     checks,
@@ -104,6 +107,9 @@ pub struct Outcome {
     pub messages: usize,
 }
 
+/// For how long people are expected back: in most runs the time is over before the end.
+const RETURNS_MS: [u64; 4] = [200, 1_000, 3_000, RETURN_MS];
+
 pub fn run(theme: &Theme, seed: u64, faults: Faults) -> Outcome {
     let limits = NodeLimits {
         max_log_bytes: theme.max_log_bytes,
@@ -111,6 +117,7 @@ pub fn run(theme: &Theme, seed: u64, faults: Faults) -> Outcome {
         max_link_bytes: 64 * 1024,
         max_kept_bytes: theme.max_kept_bytes,
         max_kept_ms: theme.max_kept_ms,
+        return_ms: RETURNS_MS[usize::try_from(seed).unwrap() % RETURNS_MS.len()],
         disk: theme.disk_ms.map(|most_ms| DiskLimits { most_ms, max_tail_bytes: 3_000 }),
         fault: faults.0,
     };

@@ -1,6 +1,12 @@
 //! Single stories, told step by step: what a random schedule meets too seldom.
 
-use clique::wire::Dialect;
+use clique::{
+    chat::directory::RETURN_MS,
+    wire::{
+        Dialect,
+        extended::{Receipt, State},
+    },
+};
 
 use crate::{
     checks,
@@ -25,6 +31,7 @@ impl Story {
             disk: None,
             max_kept_bytes: 0,
             max_kept_ms: 0,
+            return_ms: RETURN_MS,
             fault: None,
         };
         let mut world = World::new(seed, limits, Faults::default());
@@ -75,6 +82,11 @@ impl Story {
 
     fn has_read(&self, person: PersonId, message: usize) -> bool {
         self.0.model.talks.values().any(|talk| talk.person == person && talk.heard.contains(&message))
+    }
+
+    fn is_refused(&self, person: PersonId) -> bool {
+        let connection = self.0.people[person].connection.unwrap();
+        self.0.model.talks[&connection].registration.is_none()
     }
 
     fn end(mut self) {
@@ -169,5 +181,65 @@ fn what_waited_for_a_dead_connection_is_not_undelivered_once_its_person_goes_on_
     story.return_to(ann, 2);
     story.0.hang_up(dead);
     assert!(story.has_read(ann, waiting), "{}", story.0.transcript.text());
+    story.end();
+}
+
+#[test]
+fn a_message_to_whose_connection_has_broken_waits_and_comes_wherever_they_go_on() {
+    for goes_to in 0..3 {
+        let mut story = Story::begin(goes_to);
+        let ann = story.meet("ann", Dialect::Extended, 0);
+        let bob = story.meet("bob", Dialect::Extended, 1);
+        let before = story.say(bob, "ann");
+        let broken = story.0.people[ann].connection.unwrap();
+        story.0.people[ann].has_left = true;
+        story.0.hang_up(broken);
+        story.wait(200);
+        let kept: Vec<usize> = (0..3).map(|_| story.say(bob, "ann")).collect();
+        story.return_to(ann, u16::try_from(goes_to).unwrap());
+        assert!(story.has_read(ann, before));
+        for message in kept {
+            let states: Vec<State> = story.0.model.said[message].receipts.iter().map(Receipt::state).collect();
+            assert!(states.starts_with(&[State::Kept]) && states.contains(&State::Delivered), "{states:?}");
+            assert!(story.has_read(ann, message));
+        }
+        story.end();
+    }
+}
+
+#[test]
+fn the_name_of_whose_node_has_died_is_given_to_nobody_else_for_a_while() {
+    let mut story = Story::begin(1);
+    let ann = story.meet("ann", Dialect::Extended, 0);
+    let bob = story.meet("bob", Dialect::Extended, 1);
+    story.crash(0);
+    let other = story.meet("ann", Dialect::Lines, 2);
+    assert!(story.is_refused(other), "{}", story.0.transcript.text());
+    let kept = story.say(bob, "ann");
+    story.return_to(ann, 2);
+    assert!(story.has_read(ann, kept), "{}", story.0.transcript.text());
+    // Who has waited gets another name, not this one.
+    story.wait(2_000);
+    assert_eq!(story.0.people[ann].name, "ann");
+    story.restart(0);
+    story.end();
+}
+
+#[test]
+fn who_comes_back_when_nobody_expects_them_any_more_gets_what_was_said_to_be_undelivered() {
+    let mut story = Story::begin(1);
+    let ann = story.meet("ann", Dialect::Extended, 0);
+    let bob = story.meet("bob", Dialect::Extended, 1);
+    let broken = story.0.people[ann].connection.unwrap();
+    story.0.people[ann].has_left = true;
+    story.0.hang_up(broken);
+    story.wait(200);
+    let message = story.say(bob, "ann");
+    story.wait(RETURN_MS);
+    let last = |story: &Story| story.0.model.said[message].receipts.last().map(Receipt::state);
+    assert_eq!(last(&story), Some(State::Undelivered));
+    story.return_to(ann, 2);
+    assert!(story.has_read(ann, message));
+    assert_eq!(last(&story), Some(State::Delivered));
     story.end();
 }

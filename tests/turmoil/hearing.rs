@@ -105,7 +105,9 @@ fn line_heard(line: &str) -> Heard {
     if let Some(notice) = line.strip_prefix("* ") {
         return if notice.starts_with("welcome, ") {
             Heard::Registered { resumed: false, heights: Heights::default(), registration: None }
-        } else if notice.starts_with("the name ") && notice.contains(" is taken") {
+        } else if notice.starts_with("the name ")
+            && (notice.contains(" is taken") || notice.contains(" is kept for somebody"))
+        {
             Heard::NameRefused
         } else if notice.starts_with("not sent: ") {
             Heard::Refused

@@ -101,6 +101,9 @@ impl Directory {
         if self.holder_but(person).is_some_and(|holder| !is_theirs(holder.registration)) {
             return (false, Vec::new());
         }
+        if self.is_held_from(person) {
+            return (false, Vec::new());
+        }
         let rival = self.ballots_by_key.get(person.name.key()).and_then(|id| Some((*id, self.ballots.get(id)?)));
         let Some((id, rival)) = rival.filter(|(_, rival)| rival.person.registration != person.registration) else {
             return (true, Vec::new());
@@ -160,10 +163,10 @@ impl Directory {
         (person.name.key() == asked.key() || person.asked_name.key() == asked.key()).then_some(person)
     }
 
-    /// Whether the name is another's: its owner's, or that of a reachable person.
+    /// Whether the name is another's: its owner's, or that of a person who is reachable or expected back.
     fn conflicts(&self, person: &Person) -> bool {
         let is_anothers = self.owner(person.name.key()).is_some_and(|owner| owner != person.registration);
-        is_anothers || self.holder_but(person).is_some()
+        is_anothers || self.holder_but(person).is_some() || self.is_held_from(person)
     }
 
     /// The session in which a client with this key was the owner of the name that it asks for.

@@ -7,12 +7,13 @@
 
 use std::sync::Arc;
 
-use super::{Change, Directory, KeyHash, MAX_DEPARTED, MAX_KEYS, Person, Registration};
+use super::{Change, Directory, MAX_DEPARTED, MAX_KEYS, Person, Registration};
 
 impl Directory {
     /// A node says that somebody is connected to it.
     pub(super) fn claim(&mut self, person: Person, changes: &mut Vec<Change>) {
         let registration = person.registration;
+        self.has_returned(registration);
         self.claims.entry(registration).or_default().insert(person.node, Arc::new(person));
         self.reconcile(registration, changes);
     }
@@ -67,9 +68,7 @@ impl Directory {
     fn enter(&mut self, person: Arc<Person>) {
         let registration = person.registration;
         self.departed.remove(&registration);
-        if let Some(hash) = person.key_hash {
-            self.remember_key(hash, registration);
-        }
+        self.remember_key(&person);
         *self.counts.entry(person.node).or_default() += 1;
         self.forget_away(&person);
         self.holders.entry(person.name.shared_key()).or_default().insert(registration, ());
@@ -77,11 +76,17 @@ impl Directory {
         self.version += 1;
     }
 
-    fn remember_key(&mut self, hash: KeyHash, registration: Registration) {
-        if self.sessions.insert(hash, registration) == Some(registration) {
-            return;
+    pub(super) fn remember_key(&mut self, person: &Person) {
+        let (Some(hash), registration) = (person.key_hash, person.registration) else { return };
+        let holder = self.holder(&hash).filter(|holder| *holder != registration);
+        // Who has begun anew here is not yet known to the node that they have left.
+        if person.node == self.me || !holder.is_some_and(|holder| self.is_said_by(self.me, holder)) {
+            self.sessions.insert(hash, registration);
         }
         let keys = self.keys.entry(registration).or_default();
+        if keys.contains(&hash) {
+            return;
+        }
         keys.push_back(hash);
         if keys.len() > MAX_KEYS
             && let Some(oldest) = keys.pop_front()
@@ -114,16 +119,23 @@ impl Directory {
         let Some(person) = self.people.remove(&registration) else { return };
         self.version += 1;
         if self.keys.contains_key(&registration) {
-            self.departed.insert(registration, Arc::unwrap_or_clone(person));
-            self.departed_order.push_back(registration);
-            if self.departed_order.len() > MAX_DEPARTED {
-                self.forget_departed();
-            }
+            self.depart(Arc::unwrap_or_clone(person));
+        }
+    }
+
+    /// Remembers somebody who has left, so that their client can resume.
+    pub(super) fn depart(&mut self, person: Person) {
+        let registration = person.registration;
+        self.departed.insert(registration, person);
+        self.departed_order.push_back(registration);
+        if self.departed_order.len() > MAX_DEPARTED {
+            self.forget_departed();
         }
     }
 
     /// Somebody who has left does not come back: their clients cannot resume any more.
     pub fn forget(&mut self, registration: Registration) {
+        self.gives_up(registration);
         if self.departed.remove(&registration).is_none() {
             return;
         }
@@ -135,7 +147,7 @@ impl Directory {
     }
 
     fn forget_departed(&mut self) {
-        if let Some(oldest) = self.departed_order.pop_front() {
+        if let Some(oldest) = self.departed_order.pop_front().filter(|oldest| self.departed.contains_key(oldest)) {
             self.forget(oldest);
         }
     }

@@ -7,21 +7,26 @@
 //! Across a cut both sides can give out the same name. When the cut heals, every node sees both registrations and
 //! applies one rule: the earlier registration keeps the name; the node that has the later one renames it.
 //!
-//! People on a node that cannot be reached are *away*: their names are free, but remembered.
+//! People on a node that cannot be reached are *away*: their names are free after a moment, but remembered. Those whose
+//! connection has just broken are *expected* back (see `expected`): for that moment their names are held for them.
 //!
 //! A *claimed* name is its owner's, here or not: nobody else is given it, and whoever has it when its claim comes is
 //! renamed. An owner is one person, who may be connected to several nodes, and several times.
 
 mod ballots;
 mod claims;
+mod expected;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-use self::ballots::Ballot;
-pub use self::ballots::{Registering, Settled};
+use self::{ballots::Ballot, expected::Expected};
+pub use self::{
+    ballots::{Registering, Settled},
+    expected::RETURN_MS,
+};
 use super::{
     few::{FewMap, FewSet},
     message::Registration,
@@ -54,6 +59,14 @@ pub struct Person {
     pub is_claimed: bool,
 }
 
+impl Person {
+    /// They have been connected under this registration before.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.attached != self.registration.time
+    }
+}
+
 /// What a name stands for at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup<'a> {
@@ -61,6 +74,8 @@ pub enum Lookup<'a> {
     Present(&'a Person),
     /// Last seen on a node that cannot be reached now.
     Away(&'a Person),
+    /// Their connection has just broken, and they are expected back.
+    Expected(&'a Person),
     Unknown,
 }
 
@@ -112,6 +127,7 @@ pub struct Directory {
     departed: BTreeMap<Registration, Person>,
     /// In the order of leaving; may name some who came back.
     departed_order: VecDeque<Registration>,
+    expected: Expected,
     ballots: BTreeMap<u64, Ballot>,
     /// The open ballot on a key: there is at most one.
     ballots_by_key: BTreeMap<Arc<str>, u64>,
@@ -134,6 +150,7 @@ impl Directory {
             counts: BTreeMap::new(),
             departed: BTreeMap::new(),
             departed_order: VecDeque::new(),
+            expected: Expected::default(),
             ballots: BTreeMap::new(),
             ballots_by_key: BTreeMap::new(),
             next_ballot: 1,
@@ -150,20 +167,25 @@ impl Directory {
     /// Who is meant by a name.
     #[must_use]
     pub fn lookup(&self, key: &str) -> Lookup<'_> {
-        let Some(holders) = self.holders.get(key) else {
-            return Lookup::Unknown;
-        };
-        let mut people = holders.keys().filter_map(|registration| self.person(*registration));
-        match people.clone().find(|person| self.reachable.contains(&person.node)) {
-            Some(person) => Lookup::Present(person),
-            None => people.next().map_or(Lookup::Unknown, Lookup::Away),
+        let holders = self.holders.get(key).into_iter().flat_map(FewSet::keys);
+        let mut people = holders.filter_map(|registration| self.person(*registration));
+        if let Some(present) = people.clone().find(|person| self.reachable.contains(&person.node)) {
+            return Lookup::Present(present);
         }
+        let expected = self.expected_under(key).map(Lookup::Expected);
+        expected.or_else(|| people.next().map(Lookup::Away)).unwrap_or(Lookup::Unknown)
     }
 
     /// The person of a registration, wherever they are.
     #[must_use]
     pub fn person(&self, registration: Registration) -> Option<&Person> {
         self.people.get(&registration).map(Arc::as_ref)
+    }
+
+    /// The same, or somebody who has left and whose client may resume.
+    #[must_use]
+    pub fn known(&self, registration: Registration) -> Option<&Person> {
+        self.person(registration).or_else(|| self.departed.get(&registration))
     }
 
     /// Who had a session key last.
@@ -286,13 +308,17 @@ impl Directory {
         changes
     }
 
-    /// A node can be reached, and these people are connected to it.
-    pub fn node_up(&mut self, node: u16, people: Vec<Person>) -> Vec<Change> {
+    /// A node can be reached, and these people are connected to it. Those who were until now, as far as was known, are
+    /// expected back until then.
+    pub fn node_up(&mut self, node: u16, people: Vec<Person>, until_ms: u64) -> Vec<Change> {
         let mut changes = Vec::new();
-        self.reachable.insert(node);
+        let has_restarted = !self.reachable.insert(node);
         let staying: BTreeSet<Registration> = people.iter().map(|person| person.registration).collect();
         for gone in self.claimed_by(node).into_iter().filter(|known| !staying.contains(known)) {
             self.disclaim(node, gone, &mut changes);
+            if has_restarted {
+                self.expect(gone, until_ms);
+            }
         }
         let keys: Vec<String> = people.iter().map(|person| person.name.key().to_owned()).collect();
         for person in people {
@@ -313,8 +339,8 @@ impl Directory {
     }
 
     /// A node cannot be reached any more. If it said goodbye its people have been told, and are
-    /// gone unless their clients resume elsewhere; if not they are away.
-    pub fn node_down(&mut self, node: u16, said_goodbye: bool) -> (Vec<Change>, Vec<Settled>) {
+    /// gone unless their clients resume elsewhere; if not they are away. Who can resume is expected back until then.
+    pub fn node_down(&mut self, node: u16, said_goodbye: bool, until_ms: u64) -> (Vec<Change>, Vec<Settled>) {
         self.reachable.remove(&node);
         self.version += 1;
         let mut changes = Vec::new();
@@ -327,9 +353,15 @@ impl Directory {
             } else if let Some(name) = name {
                 changes.push(Change::Left { name });
                 self.reconcile(registration, &mut changes);
+                self.expect(registration, until_ms);
             }
         }
         (changes, self.abstains(node))
+    }
+
+    /// Whether a name is somebody's, wherever they are.
+    fn is_in_use(&self, key: &str) -> bool {
+        self.holders.contains_key(key) || self.owners.contains_key(key) || self.expected.holds(key)
     }
 
     /// If a name has several reachable holders, or an owner who is none of them, renames those of them that are on this
@@ -354,7 +386,7 @@ impl Directory {
         for person in later {
             let name = (1..)
                 .map(|attempt| person.asked_name.renamed(self.me, attempt))
-                .find(|name| !self.holders.contains_key(name.key()) && !self.owners.contains_key(name.key()));
+                .find(|name| !self.is_in_use(name.key()));
             let Some(name) = name else { continue };
             let old = person.name.clone();
             let renamed = Person { name, ..person };

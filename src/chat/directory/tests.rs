@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Until when whoever has just gone is expected back.
+const SOON: u64 = RETURN_MS;
+
 fn name(text: &str) -> Name {
     Name::parse(text.as_bytes()).unwrap()
 }
@@ -24,8 +27,8 @@ fn a_lone_node_gives_a_name_once() {
 #[test]
 fn a_name_is_asked_of_every_reachable_node_and_one_no_is_enough() {
     let mut directory = Directory::new(0);
-    directory.node_up(1, vec![]);
-    directory.node_up(2, vec![]);
+    directory.node_up(1, vec![], SOON);
+    directory.node_up(2, vec![], SOON);
     let Registering::Ask { ballot, voters, .. } = directory.register(name("bob"), None, None, None, 5) else {
         panic!("others must be asked");
     };
@@ -37,9 +40,9 @@ fn a_name_is_asked_of_every_reachable_node_and_one_no_is_enough() {
 #[test]
 fn a_vote_that_cannot_come_any_more_does_not_hold_up_the_ballot() {
     let mut directory = Directory::new(0);
-    directory.node_up(1, vec![]);
+    directory.node_up(1, vec![], SOON);
     let Registering::Ask { .. } = directory.register(name("bob"), None, None, None, 5) else { panic!() };
-    let (_, settled) = directory.node_down(1, false);
+    let (_, settled) = directory.node_down(1, false, SOON);
     assert!(settled[0].given);
 }
 
@@ -47,8 +50,8 @@ fn a_vote_that_cannot_come_any_more_does_not_hold_up_the_ballot() {
 fn of_two_nodes_that_give_out_a_name_at_once_the_earlier_succeeds() {
     let mut early = Directory::new(0);
     let mut late = Directory::new(1);
-    early.node_up(1, vec![]);
-    late.node_up(0, vec![]);
+    early.node_up(1, vec![], SOON);
+    late.node_up(0, vec![], SOON);
     let Registering::Ask { person: first, .. } = early.register(name("bob"), None, None, None, 5) else { panic!() };
     let Registering::Ask { person: second, .. } = late.register(name("bob"), None, None, None, 6) else { panic!() };
     let (granted, lost) = late.asked(&first);
@@ -62,8 +65,8 @@ fn after_a_split_the_earlier_registration_keeps_the_name_and_the_later_is_rename
     let mut right = Directory::new(3);
     let early = given(&mut left, "bob", 10);
     let late = given(&mut right, "Bob", 20);
-    left.node_up(3, vec![late.clone()]);
-    let changes = right.node_up(0, vec![early.clone()]);
+    left.node_up(3, vec![late.clone()], SOON);
+    let changes = right.node_up(0, vec![early.clone()], SOON);
     let Some(Change::RenamedHere { person, old }) = changes.last() else { panic!("{changes:?}") };
     assert_eq!((person.name.as_str(), old.as_str()), ("Bob~3", "Bob"));
     assert_eq!(person.registration, late.registration);
@@ -78,12 +81,12 @@ fn after_a_split_the_earlier_registration_keeps_the_name_and_the_later_is_rename
 fn people_on_a_lost_node_are_away_and_their_names_are_free() {
     let mut directory = Directory::new(0);
     let bob = given(&mut Directory::new(1), "bob", 3);
-    directory.node_up(1, vec![bob.clone()]);
-    directory.node_down(1, false);
+    directory.node_up(1, vec![bob.clone()], SOON);
+    directory.node_down(1, false, SOON);
     assert_eq!(directory.lookup("bob"), Lookup::Away(&bob));
     let Registering::Given(_) = directory.register(name("bob"), None, None, None, 9) else { panic!() };
-    directory.node_up(1, vec![]);
-    directory.node_down(1, true);
+    directory.node_up(1, vec![], SOON);
+    directory.node_down(1, true, SOON);
     assert_eq!(directory.lookup("bob"), Lookup::Unknown);
 }
 
@@ -94,7 +97,7 @@ fn a_client_with_its_session_key_gets_its_registration_back_on_another_node() {
     let Registering::Given(person) = first.register(name("bob"), hash, None, None, 5) else { panic!() };
     first.admit(person.clone());
     let mut second = Directory::new(1);
-    second.node_up(0, vec![person.clone()]);
+    second.node_up(0, vec![person.clone()], SOON);
     assert_eq!(second.register(name("bob"), Some([8; 32]), None, None, 6), Registering::Taken);
     let Registering::Ask { ballot, person: moved, .. } = second.register(name("bob"), hash, None, None, 7) else {
         panic!()
@@ -102,7 +105,7 @@ fn a_client_with_its_session_key_gets_its_registration_back_on_another_node() {
     assert_eq!(moved.registration, person.registration);
     assert!(first.asked(&moved).0);
     second.voted(0, ballot, true, None).unwrap();
-    first.node_up(1, vec![]);
+    first.node_up(1, vec![], SOON);
     let changes = first.joined(moved);
     assert!(changes.contains(&Change::MovedAway { registration: person.registration, node: 1 }));
 }
@@ -124,7 +127,7 @@ proptest! {
             sides.iter().zip([0, 1]).map(|(side, node)| side.people_on(node).cloned().collect()).collect();
         let mut outbox: Vec<(usize, Person)> = Vec::new();
         for (side, other) in [(0_usize, 1_u16), (1, 0)] {
-            for change in sides[side].node_up(other, people[usize::from(other)].clone()) {
+            for change in sides[side].node_up(other, people[usize::from(other)].clone(), SOON) {
                 if let Change::RenamedHere { person, .. } = change {
                     outbox.push((usize::from(other), person));
                 }

@@ -10,6 +10,7 @@ use super::{
     clients::count,
     fate::{About, Listener, Run},
     runs::Alike,
+    target::{Target, WaitsFor},
 };
 use crate::{
     chat::{
@@ -30,39 +31,6 @@ use crate::{
 
 /// Entries are appended at the latest when they have come to this many bytes, so that a frame to a peer stays small.
 const MAX_CHUNK_BYTES: usize = 256 * 1024;
-
-/// Whom a client's message is for, found out.
-#[derive(Debug, Clone)]
-pub(super) enum Target {
-    Everyone,
-    Service,
-    Person {
-        name: Arc<str>,
-        registration: Registration,
-        /// The node where they were last seen, if that cannot be reached.
-        away_on: Option<u16>,
-        /// Until when it need not be said again whose session that is, in Unix milliseconds.
-        recorded_until_ms: u64,
-    },
-    /// The owner of a claimed name.
-    Owner {
-        name: Arc<str>,
-        registration: Registration,
-        is_away: bool,
-    },
-    Room(Arc<str>),
-}
-
-impl Target {
-    /// As people write it.
-    fn as_str(&self) -> &str {
-        match self {
-            Self::Everyone => EVERYONE,
-            Self::Service => SERVICE_NAME,
-            Self::Person { name, .. } | Self::Owner { name, .. } | Self::Room(name) => name,
-        }
-    }
-}
 
 /// What the messages of one sender to one addressee have in common, as long as nobody comes or goes.
 #[derive(Debug)]
@@ -186,6 +154,9 @@ impl Hub {
                     return Err(Refusal::MailboxFull(name.to_string()));
                 }
             }
+            Target::Person { name, waits_for: Some(WaitsFor::Return), .. } if !self.can_wait_for_return() => {
+                return Err(Refusal::TooManyWait(name.to_string()));
+            }
             Target::Everyone | Target::Service | Target::Person { .. } => {}
         }
         let (bytes, max_bytes) = (submission.text.len(), conversation.max_text_bytes);
@@ -200,8 +171,12 @@ impl Hub {
         let (name, sender) = state.name().zip(state.registration()).ok_or(Refusal::NotRegistered)?;
         let target = self.look_up(to)?;
         let (addressee, kept) = match &target {
-            Target::Person { name, registration, away_on, .. } => {
-                (Addressee::Person(name, *registration), away_on.map(|node| notice::kept(name, node)))
+            Target::Person { name, registration, waits_for, .. } => {
+                let why = |waits_for| match waits_for {
+                    WaitsFor::Node(node) => notice::kept(name, node),
+                    WaitsFor::Return => notice::kept_for_return(name, self.settings.timing.return_ms),
+                };
+                (Addressee::Person(name, *registration), waits_for.map(why))
             }
             Target::Owner { name, registration, is_away } => {
                 (Addressee::Owner(name, *registration), is_away.then(|| notice::owner_away(name)))
@@ -259,14 +234,15 @@ impl Hub {
             let is_away = self.directory.nodes_of(registration).next().is_none();
             return Ok(Target::Owner { name, registration, is_away });
         }
-        let (person, away_on) = match self.directory.lookup(&key) {
+        let (person, waits_for) = match self.directory.lookup(&key) {
             Lookup::Present(person) => (person, None),
-            Lookup::Away(person) => (person, Some(person.node)),
+            Lookup::Away(person) => (person, Some(WaitsFor::Node(person.node))),
+            Lookup::Expected(person) => (person, Some(WaitsFor::Return)),
             Lookup::Unknown => return Err(Refusal::Nobody(shown())),
         };
         let (name, registration) = (person.name.as_str().into(), person.registration);
         let recorded_until_ms = self.recorded_until_ms(person);
-        Ok(Target::Person { name, registration, away_on, recorded_until_ms })
+        Ok(Target::Person { name, registration, waits_for, recorded_until_ms })
     }
 
     fn accept(
@@ -279,12 +255,18 @@ impl Hub {
     ) {
         let wants_receipt = self.clients.get(&client).is_some_and(|state| state.dialect == Dialect::Extended);
         let trace = submission.sampled.map(|sampled| sampled.trace);
-        let letter = Letter { text: &submission.text, receipts: wants_receipt, trace };
+        let return_of = conversation.target.waits_for_return_of();
+        // Whether it has been delivered matters here too, so that nobody is told that it has not.
+        let receipts = wants_receipt || return_of.is_some();
+        let letter = Letter { text: &submission.text, receipts, trace };
         let time = self.replica.clock().next(now.unix_ms());
         let (first, builder) = self.accepting.builder(&mut self.replica, &conversation.interest);
         let number = *first + builder.len() as u64;
         builder.push_letter(time, &conversation.envelope, &letter);
         let is_large = builder.bytes() >= MAX_CHUNK_BYTES;
+        if let Some(registration) = return_of {
+            self.returning.add(number, registration);
+        }
         if submission.sampled.is_some() {
             self.trace_accepted(client, (submission, conversation), number, now, ports);
         }

@@ -357,7 +357,7 @@ impl Hub {
                     clients.retain(|other| *other != client);
                     if clients.is_empty() {
                         self.by_registration.remove(&registration);
-                        self.person_left(registration, &state, ports);
+                        self.person_left(registration, &state, now, ports);
                     }
                 }
             }
@@ -372,7 +372,7 @@ impl Hub {
     }
 
     /// Somebody's only connection has ended.
-    fn person_left(&mut self, registration: Registration, state: &Client, ports: &mut impl Ports) {
+    fn person_left(&mut self, registration: Registration, state: &Client, now: Now, ports: &mut impl Ports) {
         let may_resume = self.directory.person(registration).is_some_and(|person| person.key_hash.is_some());
         if self.is_stopping && may_resume {
             // They go on at another node in a moment; until then messages to them are kept, not refused.
@@ -385,6 +385,8 @@ impl Hub {
         if state.has_quit {
             self.does_not_return(registration);
             self.broadcast_quit(registration);
+        } else {
+            self.directory.expect(registration, self.return_by_ms(now));
         }
         if is_owner {
             // What is theirs waits.

@@ -69,6 +69,7 @@ impl Hub {
         let end = self.replica.log().next_position().max(1);
         let formers: Vec<Registration> = resume.iter().flat_map(Resume::registrations).collect();
         let began = formers.first().map_or(0, |first| first.time);
+        let is_unheard = resume.is_none() && person.goes_on();
         let is_forgotten = resume.as_ref().is_some_and(|resume| resume.registration.is_some());
         let received = resume.map(|resume| Arc::new(resume.received)).unwrap_or_default();
         let (past, had) = if is_resumed {
@@ -79,6 +80,11 @@ impl Hub {
         } else if person.is_claimed {
             // What waits is known by the ledger.
             (Past { since: person.attached, ..Past::default() }, received)
+        } else if is_unheard {
+            // Their connection broke before they had heard that they are registered, so they have had nothing; what was sent
+            // to them since then waits. That is not long ago: it is in memory.
+            let received = Arc::new(self.replica.log().heights_before_memory());
+            (Past { received: received.clone(), replay_until: end, ..Past::default() }, received)
         } else if let Some(mailbox) = self.mailboxes.remove(person.name.key())
             && mailbox.registration != person.registration
         {
@@ -99,6 +105,8 @@ impl Hub {
         };
         let since = match past.replay_until {
             0 => past.since.max(person.registration.time),
+            // Without a disk, who had to begin anew did not go on with what was before.
+            _ if !self.settings.has_store => past.since.max(person.registration.time),
             // The clocks are behind what they were: times of then do not tell what was said since.
             _ if began > person.registration.time => 0,
             _ if began > 0 => began,

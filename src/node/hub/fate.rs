@@ -45,6 +45,8 @@ struct Fate {
     recipients: u32,
     /// Some of them, in order.
     names: Vec<String>,
+    /// Undelivered only because the addressee has not come back in time: they still may.
+    is_open: bool,
 }
 
 /// What their sender has been told.
@@ -75,7 +77,7 @@ impl Run {
     pub(super) fn new(number: u64, reference: u64, about: About, nodes_known: usize) -> Self {
         let state = if about.kept.is_some() { State::Kept } else { State::Accepted };
         let (nodes_known, names) = (count(nodes_known), Vec::new());
-        let fate = Fate { state, nodes_holding: 1, nodes_known, recipients: 0, names };
+        let fate = Fate { state, nodes_holding: 1, nodes_known, recipients: 0, names, is_open: false };
         Self { first: number, count: 1, reference, about, fate, told: Told::NotYet, acknowledged_ms: 0 }
     }
 
@@ -88,16 +90,17 @@ impl Run {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        let Fate { state, nodes_holding, nodes_known, recipients, .. } = self.fate;
+        let Fate { state, nodes_holding, nodes_known, recipients, is_open, .. } = self.fate;
         // A message to everyone is delivered to whoever comes; it is never finished, only forgotten.
-        state == State::Undelivered || nodes_holding >= nodes_known && self.about.is_direct && recipients > 0
+        let is_over = state == State::Undelivered && !is_open;
+        is_over || nodes_holding >= nodes_known && self.about.is_direct && recipients > 0
     }
 
     /// What its listener is to be told now.
     pub(super) fn news(&self, origin: Origin) -> impl Iterator<Item = ReceiptRun> {
         let state = if self.about.kept.is_some() { State::Kept } else { State::Accepted };
-        let first =
-            Fate { state, nodes_holding: 1, recipients: 0, names: Vec::new(), nodes_known: self.fate.nodes_known };
+        let (nodes_known, names) = (self.fate.nodes_known, Vec::new());
+        let first = Fate { state, nodes_holding: 1, nodes_known, recipients: 0, names, is_open: false };
         let is_further = self.fate != first;
         let answer = (self.told == Told::Nothing).then(|| self.receipts(origin, first));
         let further =
@@ -107,6 +110,7 @@ impl Run {
 
     fn receipts(&self, origin: Origin, fate: Fate) -> ReceiptRun {
         let reason = match fate.state {
+            State::Undelivered if fate.is_open => notice::not_returned("the addressee"),
             State::Undelivered => notice::gone("the addressee"),
             _ => self.about.kept.as_deref().unwrap_or_default().to_owned(),
         };
@@ -137,7 +141,18 @@ impl Run {
         // Where else the addressee was and has left matters no more to whoever has reached them.
         let is_gone = outcome.gone && fate.recipients == 0;
         fate.state = if is_gone { State::Undelivered } else { State::Delivered };
+        // Whoever has been told that it was not delivered need not hear it again.
+        fate.is_open &= is_gone;
         *fate != before
+    }
+
+    /// The addressee has not come back in time. True if that is something new.
+    pub(super) fn take_not_returned(&mut self) -> bool {
+        let is_new = self.fate.recipients == 0 && self.fate.state != State::Undelivered;
+        if is_new {
+            (self.fate.state, self.fate.is_open) = (State::Undelivered, true);
+        }
+        is_new
     }
 
     pub(super) fn take_holding(&mut self, holding: usize, known: usize) -> bool {
@@ -148,7 +163,8 @@ impl Run {
                 self.fate.state = State::Replicated;
             }
         }
-        is_more
+        // On how many nodes it is matters to nobody while it is not delivered.
+        is_more && self.fate.state != State::Undelivered
     }
 }
 

@@ -194,7 +194,7 @@ impl Hub {
         use crate::chat::directory::Lookup;
         let owner = self.ledger.owner(key).map(|owner| owner.registration);
         owner.or_else(|| match self.directory.lookup(key) {
-            Lookup::Present(person) | Lookup::Away(person) => Some(person.registration),
+            Lookup::Present(person) | Lookup::Away(person) | Lookup::Expected(person) => Some(person.registration),
             Lookup::Unknown => None,
         })
     }

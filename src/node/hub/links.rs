@@ -80,9 +80,10 @@ impl Hub {
             origin: self.settings.origin,
             advertise: self.settings.advertise.clone(),
             chat_port: self.settings.chat_port,
-            // Both are said again when the link is taken up: meanwhile they may have changed.
+            // They are said again when the link is taken up: meanwhile they may have changed.
             held: Vec::new(),
             people: Vec::new(),
+            expected: Vec::new(),
             time: 0,
             members,
         }
@@ -158,6 +159,7 @@ impl Hub {
             held: self.replica.log().held().collect(),
             people: self.directory.said_by(self.node()).cloned().collect(),
             time: self.replica.clock().last(),
+            expected: self.expected_here(now),
             ..self.hello()
         };
         ports.to_link(link, PeerFrame::Hello(Box::new(state)));
@@ -186,7 +188,7 @@ impl Hub {
     }
 
     /// The peer's state, said once both sides have taken the link up.
-    fn peer_state(&mut self, link: LinkId, hello: Hello, ports: &mut impl Ports) {
+    fn peer_state(&mut self, link: LinkId, hello: Hello, now: Now, ports: &mut impl Ports) {
         let Some(node) = self.links.get(&link).map(|link| link.node) else { return };
         self.replica.clock().see(hello.time);
         let people: Vec<Person> = hello.people.into_iter().map(|person| Person { node, ..person }).collect();
@@ -199,8 +201,9 @@ impl Hub {
             self.came_back(node, link, &hello.held);
             people.iter().for_each(|person| self.note_renamed_there(person));
         }
-        let changes = self.directory.node_up(node, people);
+        let changes = self.directory.node_up(node, people, self.return_by_ms(now));
         self.people_changed(changes, ports);
+        self.expected_there(node, hello.expected, now);
         self.peer_holds(link, &hello.held, ports);
         let me = self.settings.origin;
         let confirmed = hello.held.iter().find(|held| held.origin == me).map_or(0, |held| held.height);
@@ -233,7 +236,7 @@ impl Hub {
             let lost = Lost { since_ms, said_goodbye, is_announced: false, is_bridged: false, heights };
             self.lost.insert(node, lost);
         }
-        let (changes, settled) = self.directory.node_down(node, said_goodbye);
+        let (changes, settled) = self.directory.node_down(node, said_goodbye, self.return_by_ms(now));
         self.people_changed(changes, ports);
         self.settle(settled, now, ports);
         self.nodes_changed = true;
@@ -275,6 +278,9 @@ impl Hub {
                 for registration in left {
                     let changes = self.directory.left(node, registration);
                     self.people_changed(changes, ports);
+                    if !quit.contains(&registration) {
+                        self.directory.expect(registration, self.return_by_ms(now));
+                    }
                 }
                 quit.into_iter().for_each(|registration| self.does_not_return(registration));
                 for person in joined {
@@ -313,7 +319,7 @@ impl Hub {
                     state.said_goodbye = true;
                 }
             }
-            PeerFrame::Hello(hello) => self.peer_state(link, *hello, ports),
+            PeerFrame::Hello(hello) => self.peer_state(link, *hello, now, ports),
             PeerFrame::Unsettled { client, registration, awaited } => {
                 self.asked_for_unsettled(origin, (client, registration), awaited);
             }

@@ -36,12 +36,14 @@ mod registering;
 mod repair;
 mod reports;
 mod retention;
+mod returning;
 mod rooms;
 mod runs;
 mod sessions;
 mod splits;
 mod storage;
 mod storing;
+mod target;
 mod voice;
 
 use std::{
@@ -63,6 +65,7 @@ use self::{
     pending::Receipts,
     reading::Reads,
     refusals::Refusals,
+    returning::Returning,
     splits::Splits,
 };
 pub use self::{
@@ -73,7 +76,10 @@ pub use self::{
     storage::{FromStore, Recovered, ToStore},
 };
 use crate::{
-    chat::{Directory, Ledger, Registration, directory::Change},
+    chat::{
+        Directory, Ledger, Registration,
+        directory::{Change, RETURN_MS},
+    },
     clique::{Heights, Keep, LinkId, Member, Members, Origin, Replica, sources::Ask},
     wire::{
         Dialect,
@@ -122,11 +128,19 @@ pub struct Timing {
     pub acknowledge_ms: u64,
     /// A node that cannot be reached for this long is announced to people.
     pub announce_after_ms: u64,
+    /// Somebody whose connection has broken is expected back for this long.
+    pub return_ms: u64,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { heartbeat_ms: 200, dead_after_ms: 800, acknowledge_ms: 5, announce_after_ms: 1_500 }
+        Self {
+            heartbeat_ms: 200,
+            dead_after_ms: 800,
+            acknowledge_ms: 5,
+            announce_after_ms: 1_500,
+            return_ms: RETURN_MS,
+        }
     }
 }
 
@@ -218,6 +232,7 @@ pub struct Hub {
     accepting: Accepting,
     receipts: Receipts,
     refusals: Refusals,
+    returning: Returning,
     following: Following,
     /// Changes among the people since extended clients were last told.
     people_news: Vec<Change>,
@@ -269,6 +284,7 @@ impl Hub {
             accepting: Accepting::default(),
             receipts: Receipts::default(),
             refusals: Refusals::default(),
+            returning: Returning::default(),
             following: Following::new(),
             people_news: Vec::new(),
             newcomers: Vec::new(),
@@ -351,6 +367,7 @@ impl Hub {
         self.evict(ports);
         self.acknowledge(now);
         self.note_outcomes(ports);
+        self.let_go(now, ports);
         self.note_steps(now);
         self.tell_receipts(ports);
         self.tell_people_news(ports);
@@ -385,7 +402,12 @@ impl Hub {
         let links = self.links.values().map(|link| link.next_deadline_ms(&self.settings.timing));
         let is_waiting = self.replica.is_waiting() || !self.resuming.is_empty() || !self.rereading.is_empty();
         let waiting = is_waiting.then_some(now.monotonic_ms + 50);
-        links.chain(waiting).chain(self.back_due_ms()).chain(self.read_due_ms()).fold(idle, u64::min)
+        links
+            .chain(waiting)
+            .chain(self.back_due_ms())
+            .chain(self.read_due_ms())
+            .chain(self.directory.let_go_due_ms())
+            .fold(idle, u64::min)
     }
 
     /// Lets nobody in any more, and tells everybody. Messages are still accepted, so that those who were about to send

@@ -1,7 +1,10 @@
 //! The messages of this node's extended clients of which there may be more to tell: one record for each run of messages
 //! that one client sent one after the other and of which the same is so.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{
+    collections::BTreeMap,
+    ops::{Range, RangeInclusive},
+};
 
 use super::{
     ClientId,
@@ -130,6 +133,17 @@ impl Receipts {
         self.split_at(outcome.end());
         for run in self.pending.within(outcome.first..outcome.end()) {
             if run.take_outcome(outcome) {
+                note(run, &mut self.news);
+            }
+        }
+    }
+
+    /// Their addressee has not come back in time.
+    pub(super) fn not_returned(&mut self, numbers: Range<u64>) {
+        self.split_at(numbers.start);
+        self.split_at(numbers.end);
+        for run in self.pending.within(numbers) {
+            if run.take_not_returned() {
                 note(run, &mut self.news);
             }
         }

@@ -157,12 +157,13 @@ impl Hub {
     /// is kept.
     pub(super) fn note_outcomes(&mut self, ports: &mut impl Ports) {
         for outcome in self.outcomes_here.take() {
+            self.has_settled(&outcome);
             self.receipts.take_outcome(&outcome);
             if outcome.gone {
                 let height = self.replica.log().height(self.settings.origin);
                 for number in outcome.first..outcome.end().min(height + 1) {
                     if !self.receipts.knows(number) {
-                        self.tell_gone(number, ports);
+                        self.tell_undelivered(number, notice::gone, ports);
                     }
                 }
             }
@@ -170,7 +171,7 @@ impl Hub {
     }
 
     /// Tells a sender whose dialect has no receipts.
-    fn tell_gone(&self, number: u64, ports: &mut impl Ports) {
+    pub(super) fn tell_undelivered(&self, number: u64, why: fn(&str) -> String, ports: &mut impl Ports) {
         let Some(bytes) = self.replica.log().entry(self.settings.origin, number) else { return };
         let Ok((view, _)) = read_entry(&bytes) else { return };
         let Some(message) = view.message() else { return };
@@ -180,6 +181,6 @@ impl Hub {
         else {
             return;
         };
-        self.tell(*client, &notice::gone(message.to.as_str()), ports);
+        self.tell(*client, &why(message.to.as_str()), ports);
     }
 }

@@ -118,7 +118,7 @@ impl Hub {
         let recorded = registering.key_hash.and_then(|key_hash| self.recorded(&name, key_hash, &formers).next_back());
         match self.directory.register(name.clone(), registering.key_hash, owner, recorded, time) {
             directory::Registering::Taken => {
-                self.refuse_name(client, &notice::name_taken(name.as_str()), Why::Taken, 0, ports);
+                self.refuse_taken(client, &name, now, ports);
             }
             directory::Registering::Given(person) => self.admit(client, person, registering, ports),
             directory::Registering::Ask { ballot, person, voters } => {
@@ -139,7 +139,7 @@ impl Hub {
             if given {
                 self.admit(client, person, registering, ports);
             } else {
-                self.refuse_name(client, &notice::name_taken(person.asked_name.as_str()), Why::Taken, 0, ports);
+                self.refuse_taken(client, &person.asked_name, now, ports);
             }
             self.undefer(client, now, ports);
         }
@@ -154,7 +154,7 @@ impl Hub {
         let is_same = |resume: &Resume| {
             resume.registration.is_none() || resume.registrations().any(|former| former == registration)
         };
-        let is_resumed = resume.as_ref().is_some_and(is_same) && person.attached != registration.time;
+        let is_resumed = resume.as_ref().is_some_and(is_same) && person.goes_on();
         self.place_cursor(client, &person, resume, is_resumed);
         let changes = self.directory.admit(person.clone());
         self.set_life(client, Life::Registered { name: person.name.clone(), registration });
@@ -192,7 +192,8 @@ impl Hub {
             }
             Dialect::Extended => {
                 // Who is shown again what was said since they were forgotten begins where they were.
-                let is_shown_again = !is_resumed && state.past.replay_until > 0 && !state.past.formers.is_empty();
+                let has_begun = person.goes_on() || !state.past.formers.is_empty();
+                let is_shown_again = !is_resumed && state.past.replay_until > 0 && has_begun;
                 let begin = if is_shown_again { &state.past.received } else { self.replica.applied() };
                 FromNode::Registered(extended::Registered {
                     name: person.name.to_string(),
@@ -212,6 +213,17 @@ impl Hub {
             }
         }
         ports.to_client(client, &out, None);
+    }
+
+    /// Somebody else has the name, or it is held for them for a moment.
+    fn refuse_taken(&self, client: ClientId, name: &Name, now: Now, ports: &mut impl Ports) {
+        let is_present = matches!(self.directory.lookup(name.key()), directory::Lookup::Present(_));
+        let held_for_ms = self.directory.held_for_ms(name, now.monotonic_ms).filter(|_| !is_present);
+        let text = match held_for_ms {
+            Some(held_for_ms) => notice::name_held(name.as_str(), held_for_ms),
+            None => notice::name_taken(name.as_str()),
+        };
+        self.refuse_name(client, &text, Why::Taken, held_for_ms.unwrap_or(0), ports);
     }
 
     pub(super) fn refuse_name(

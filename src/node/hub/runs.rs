@@ -98,6 +98,13 @@ impl<T: Alike> Runs<T> {
         self.by_first.range_mut(first..numbers.end.max(first)).map(|(_, run)| run)
     }
 
+    /// Takes out the runs that begin within these numbers and of which this is so.
+    pub(super) fn take_out(&mut self, numbers: Range<u64>, mut goes: impl FnMut(&T) -> bool) -> Vec<T> {
+        let taken: Vec<T> = self.by_first.extract_if(numbers, |_, run| goes(run)).map(|(_, run)| run).collect();
+        self.entries -= taken.iter().map(Alike::count).sum::<u64>();
+        taken
+    }
+
     /// Sees to it that a run begins with this number, if it is in one. Gives the run if there is a new one.
     pub(super) fn split_at(&mut self, number: u64) -> Option<&T> {
         let (_, run) = self.by_first.range_mut(..number).next_back()?;

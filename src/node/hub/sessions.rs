@@ -2,7 +2,7 @@
 //! the log says it of everybody for whom something may wait: the node that accepts a message to somebody without a
 //! claimed name puts it there first, once.
 
-use super::{ClientId, Hub, Now, accept::Target};
+use super::{ClientId, Hub, Now, target::Target};
 use crate::{
     chat::{
         Name, Person, Registration,
@@ -33,7 +33,7 @@ impl Hub {
         if now.unix_ms() < *recorded_until_ms {
             return;
         }
-        let Some(person) = self.directory.person(*registration) else { return };
+        let Some(person) = self.directory.known(*registration) else { return };
         let Some(key_hash) = person.key_hash else { return };
         let session = Session { name: person.name.to_string(), registration: *registration, key_hash };
         let time = self.append_change(ChangeKind::Session(session.clone()), now);
