@@ -12,25 +12,17 @@
 use super::{
     Chain, Chunk, LinkId, Origin, Repaired, Replica, Stretch, Write,
     chain::{EMPTY, SEGMENT_ENTRIES, boundary_before},
+    fetch::{Fetch, Fetched},
 };
-
-/// A node that has not sent what it was asked for within this time is asked anew, in milliseconds.
-const MAX_ANSWER_MS: u64 = 1_000;
 
 /// A version that is being taken over.
 #[derive(Debug)]
 pub(super) struct Adoption {
-    link: LinkId,
     node: u16,
-    origin: Origin,
-    /// The running hash over the other's entries, as far as they have come.
-    chain: Chain,
-    /// Of the segment that is under way.
-    chunks: Vec<Chunk>,
+    /// A segment at a time.
+    fetch: Fetch,
     /// The first entry that was written in place of another.
     first_written: Option<u64>,
-    /// What was asked for, up to which entry, and until when the answer is waited for.
-    asked: Option<(u64, u64)>,
 }
 
 /// Another node's version has been taken over.
@@ -44,17 +36,16 @@ pub struct TakenOver {
 impl Replica {
     /// What is to be asked for to take over another's version, and on which link.
     pub(super) fn next_adoption(&mut self, now_ms: u64) -> Option<(LinkId, Stretch)> {
-        let is_late = |adoption: &Adoption| adoption.asked.is_some_and(|(_, until_ms)| now_ms >= until_ms);
-        if self.adoption.as_ref().is_some_and(is_late) {
+        if self.adoption.as_ref().is_some_and(|adoption| adoption.fetch.is_late(now_ms)) {
             self.abandon_adoption();
         }
         if self.adoption.is_none() {
             self.adoption = self.begin_adoption();
         }
-        let adoption = self.adoption.as_mut().filter(|adoption| adoption.asked.is_none())?;
-        let (origin, link) = (adoption.origin, adoption.link);
+        let fetch = self.adoption.as_mut().map(|adoption| &mut adoption.fetch).filter(|fetch| !fetch.is_asking())?;
+        let (origin, link) = (fetch.origin, fetch.link);
         let height = self.log.height(origin);
-        let first = adoption.chain.height() + 1;
+        let first = fetch.chain.height() + 1;
         let end = (boundary_before(first - 1) + SEGMENT_ENTRIES).min(height);
         let last = end.min(self.sources.peer_height(link, origin));
         if first <= last && self.sources.peer_first(link, origin) > first {
@@ -63,14 +54,13 @@ impl Replica {
             return None;
         }
         if first <= last {
-            adoption.asked = Some((last, now_ms + MAX_ANSWER_MS));
-            return Some((link, Stretch { origin, first, last }));
+            return Some(fetch.ask(last, now_ms));
         }
         // What the other does not have yet is as it is here; it is the latest, and most often in memory.
-        while let Some(chunk) = self.log.chunk(origin, adoption.chain.height() + 1) {
-            adoption.chain.push(chunk);
+        while let Some(chunk) = self.log.chunk(origin, fetch.chain.height() + 1) {
+            fetch.chain.push(chunk);
         }
-        if adoption.chain.height() == height {
+        if fetch.chain.height() == height {
             self.finish_adoption();
         }
         None
@@ -78,7 +68,7 @@ impl Replica {
 
     /// Whether an answer is waited for.
     pub(super) fn is_adopting(&self) -> bool {
-        self.adoption.as_ref().is_some_and(|adoption| adoption.asked.is_some())
+        self.adoption.as_ref().is_some_and(|adoption| adoption.fetch.is_asking())
     }
 
     /// Whether a version is to be taken over from a node.
@@ -98,8 +88,7 @@ impl Replica {
             if self.sources.peer_first(link, *origin) > chain.height() + 1 {
                 return None;
             }
-            let (chunks, first_written, asked) = (Vec::new(), None, None);
-            Some(Adoption { link, node: *node, origin: *origin, chain, chunks, first_written, asked })
+            Some(Adoption { node: *node, fetch: Fetch::after(link, *origin, chain), first_written: None })
         })
     }
 
@@ -120,23 +109,15 @@ impl Replica {
 
     /// Takes a piece from the peer. `None` if it is not what this asked for.
     pub(super) fn adopt(&mut self, link: LinkId, origin: Origin, chunk: Chunk, now_ms: u64) -> Option<Repaired> {
-        let adoption = self.adoption.as_mut().filter(|adoption| (adoption.link, adoption.origin) == (link, origin))?;
-        let (last, until_ms) = adoption.asked.as_mut()?;
-        if chunk.first != adoption.chain.height() + 1 || chunk.last() > *last {
-            return None;
-        }
-        *until_ms = now_ms + MAX_ANSWER_MS;
-        adoption.chain.push(&chunk);
-        adoption.chunks.push(chunk);
-        let (height, last) = (adoption.chain.height(), *last);
-        if height < last {
-            return Some(Repaired::Ask(Stretch { origin, first: height + 1, last }));
-        }
-        adoption.asked = None;
-        let chunks = std::mem::take(&mut adoption.chunks);
+        let adoption = self.adoption.as_mut()?;
+        let chunks = match adoption.fetch.take(link, origin, chunk, now_ms)? {
+            Fetched::Ask(rest) => return Some(Repaired::Ask(rest)),
+            Fetched::Whole(chunks) => chunks,
+        };
+        let height = adoption.fetch.chain.height();
         let mine = self.log.chain(origin).and_then(|chain| chain.hash_at(height));
         let first = chunks.first().map_or(height, |chunk| chunk.first);
-        if mine == Some(adoption.chain.hash()) {
+        if mine == Some(adoption.fetch.chain.hash()) {
             let segment = Stretch { origin, first, last: height };
             if !self.damage.touches(segment) {
                 return Some(Repaired::Nothing);
@@ -159,7 +140,10 @@ impl Replica {
     }
 
     fn finish_adoption(&mut self) {
-        let Some(Adoption { node, origin, mut chain, first_written, .. }) = self.adoption.take() else { return };
+        let Some(Adoption { node, fetch: Fetch { origin, mut chain, .. }, first_written }) = self.adoption.take()
+        else {
+            return;
+        };
         let begin = chain.beginning();
         chain.forget_before(self.log.floor(origin) - 1);
         let height = chain.height();
@@ -183,13 +167,13 @@ impl Replica {
 
     /// Gives up for now: what was written contradicts the running hash.
     pub(super) fn abandon_adoption(&mut self) {
-        let Some(Adoption { origin, chain, first_written: Some(first), .. }) = self.adoption.take() else { return };
-        self.damaged_at(Stretch { origin, first, last: chain.height() });
+        let Some(Adoption { fetch, first_written: Some(first), .. }) = self.adoption.take() else { return };
+        self.damaged_at(Stretch { origin: fetch.origin, first, last: fetch.chain.height() });
     }
 
     /// The log of an origin begins anew, beyond what was taken over so far.
     pub(super) fn adoption_was_cut(&mut self, origin: Origin, first: u64) {
-        let is_cut = |adoption: &Adoption| adoption.origin == origin && adoption.chain.height() + 1 < first;
+        let is_cut = |adoption: &Adoption| adoption.fetch.origin == origin && adoption.fetch.chain.height() + 1 < first;
         if self.adoption.as_ref().is_some_and(is_cut) {
             self.abandon_adoption();
         }
@@ -197,7 +181,7 @@ impl Replica {
 
     /// The link is gone.
     pub(super) fn adoption_was_cut_off(&mut self, link: LinkId) {
-        if self.adoption.as_ref().is_some_and(|adoption| adoption.link == link) {
+        if self.adoption.as_ref().is_some_and(|adoption| adoption.fetch.link == link) {
             self.abandon_adoption();
         }
     }

@@ -10,10 +10,8 @@ use std::collections::BTreeMap;
 use super::{
     Chain, Chunk, LinkId, Origin,
     chain::{SEGMENT_ENTRIES, boundary_before},
+    fetch::{Fetch, Fetched},
 };
-
-/// A peer that has not sent what it was asked for within this time is passed over, in milliseconds.
-const MAX_ANSWER_MS: u64 = 1_000;
 
 /// Entries `first..=last` of an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,19 +19,6 @@ pub struct Stretch {
     pub origin: Origin,
     pub first: u64,
     pub last: u64,
-}
-
-/// A segment that is being got again.
-#[derive(Debug)]
-struct Repair {
-    link: LinkId,
-    origin: Origin,
-    /// What has come of it so far.
-    chain: Chain,
-    chunks: Vec<Chunk>,
-    /// The last entry of the segment.
-    last: u64,
-    until_ms: u64,
 }
 
 /// What came of a piece from a peer.
@@ -52,7 +37,8 @@ pub enum Repaired {
 pub struct Damage {
     /// Per origin, in order, not touching.
     stretches: BTreeMap<Origin, Vec<(u64, u64)>>,
-    repair: Option<Repair>,
+    /// The segment that is being got again.
+    repair: Option<Fetch>,
     /// The link that was asked last: the next is another, if there is one.
     last_link: LinkId,
 }
@@ -101,7 +87,7 @@ impl Damage {
 
     /// Whether an answer is waited for.
     pub fn is_repairing(&self, now_ms: u64) -> bool {
-        self.repair.as_ref().is_some_and(|repair| now_ms < repair.until_ms)
+        self.repair.as_ref().is_some_and(|repair| !repair.is_late(now_ms))
     }
 
     /// What is to be asked for next, and on which link, if nothing is under way. `chain` is the running hash of an origin;
@@ -129,33 +115,26 @@ impl Damage {
             Some((*link, stretch, Chain::from_boundary(before, begin)))
         })?;
         self.last_link = link;
-        let (origin, last, until_ms) = (stretch.origin, stretch.last, now_ms + MAX_ANSWER_MS);
-        self.repair = Some(Repair { link, origin, chain: begin, chunks: Vec::new(), last, until_ms });
-        Some((link, stretch))
+        let repair = self.repair.insert(Fetch::after(link, stretch.origin, begin));
+        Some(repair.ask(stretch.last, now_ms))
     }
 
     /// Takes what a peer has sent. `chain` is the running hash of its origin here.
     pub fn take(&mut self, link: LinkId, origin: Origin, chunk: Chunk, chain: &Chain, now_ms: u64) -> Repaired {
-        let Some(repair) = self.repair.as_mut().filter(|repair| (repair.link, repair.origin) == (link, origin)) else {
-            return Repaired::Nothing;
+        let chunks = match self.repair.as_mut().and_then(|repair| repair.take(link, origin, chunk, now_ms)) {
+            None => return Repaired::Nothing,
+            Some(Fetched::Ask(rest)) => return Repaired::Ask(rest),
+            Some(Fetched::Whole(chunks)) => chunks,
         };
-        if chunk.first != repair.chain.height() + 1 || chunk.last() > repair.last {
+        let Some(Fetch { chain: repaired, .. }) = self.repair.take() else { return Repaired::Nothing };
+        let last = repaired.height();
+        if chain.hash_at(last) != Some(repaired.hash()) {
             return Repaired::Nothing;
         }
-        repair.chain.push(&chunk);
-        repair.chunks.push(chunk);
-        repair.until_ms = now_ms + MAX_ANSWER_MS;
-        if repair.chain.height() < repair.last {
-            return Repaired::Ask(Stretch { origin, first: repair.chain.height() + 1, last: repair.last });
-        }
-        let Some(repair) = self.repair.take() else { return Repaired::Nothing };
-        if chain.hash_at(repair.last) != Some(repair.chain.hash()) {
-            return Repaired::Nothing;
-        }
-        let segment = Stretch { origin, first: boundary_before(repair.last - 1) + 1, last: repair.last };
+        let segment = Stretch { origin, first: boundary_before(last - 1) + 1, last };
         let damaged: Vec<Stretch> = self.stretches().filter(|stretch| stretch.origin == origin).collect();
         self.remove(segment);
-        let pieces = repair.chunks.iter().flat_map(|chunk| {
+        let pieces = chunks.iter().flat_map(|chunk| {
             damaged.iter().filter_map(|stretch| chunk.within(stretch.first, stretch.last)).collect::<Vec<_>>()
         });
         Repaired::Write(pieces.collect())

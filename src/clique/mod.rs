@@ -15,6 +15,7 @@ mod adoption;
 pub mod chain;
 pub mod chunk;
 pub mod damage;
+mod fetch;
 pub mod handshake;
 pub mod heights;
 mod keeping;

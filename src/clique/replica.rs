@@ -263,7 +263,7 @@ impl Replica {
                 while arrivals.pop_front_if(|(to, _)| *to <= last).is_some() {}
             }
             self.applied.raise(origin, last);
-            let chunk = if last == chunk.last() { chunk } else { cut(&chunk, last) };
+            let chunk = if last == chunk.last() { chunk } else { chunk.within(chunk.first, last)? };
             return Some(Run { applied, chunk });
         }
         None
@@ -367,17 +367,6 @@ impl Replica {
             });
         // Only the first entry: the next may depend on something else.
         u64::from(hopeless)
-    }
-}
-
-/// The front of a chunk up to entry `last`.
-fn cut(chunk: &Chunk, last: u64) -> Chunk {
-    let count = usize::try_from(last + 1 - chunk.first).unwrap_or(usize::MAX);
-    Chunk {
-        first: chunk.first,
-        bytes: chunk.slice(chunk.first, last),
-        ends: chunk.ends[..count].into(),
-        dependencies: chunk.dependencies.iter().filter(|(number, _)| *number <= last).cloned().collect(),
     }
 }
 

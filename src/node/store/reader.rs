@@ -77,14 +77,5 @@ fn with_following(
 /// As many of the entries as fit, at least one.
 pub fn upto(chunk: Chunk, max_bytes: usize) -> Chunk {
     let count = chunk.ends.partition_point(|end| *end as usize <= max_bytes).max(1);
-    if count == chunk.ends.len() {
-        return chunk;
-    }
-    let last = chunk.first + count as u64 - 1;
-    Chunk {
-        first: chunk.first,
-        bytes: chunk.slice(chunk.first, last),
-        ends: chunk.ends[..count].into(),
-        dependencies: chunk.dependencies.iter().filter(|(number, _)| *number <= last).cloned().collect(),
-    }
+    chunk.within(chunk.first, chunk.first + count as u64 - 1).unwrap_or(chunk)
 }
