@@ -115,6 +115,16 @@ pub enum Whom {
     Anybody,
 }
 
+/// The entries of a chunk with their numbers, as far as they can be read.
+pub fn entries(chunk: &Chunk) -> impl Iterator<Item = (u64, EntryView<'_>)> {
+    let mut rest = &chunk.bytes[..];
+    (chunk.first..).map_while(move |number| {
+        let (view, length) = read_entry(rest).ok()?;
+        rest = &rest[length..];
+        Some((number, view))
+    })
+}
+
 /// Goes through the entries of a chunk: whom each is for, and its bytes.
 ///
 /// Entries of one conversation begin alike: whoever was found out for one is known for the next.

@@ -77,7 +77,7 @@ impl Directory {
         let ballot = self.next_ballot;
         self.next_ballot += 1;
         if !person.is_claimed {
-            self.ballots_by_key.insert(person.name.key().into(), ballot);
+            self.ballots_by_key.insert(person.name.shared_key(), ballot);
         }
         let awaiting = voters.iter().copied().collect();
         self.ballots.insert(ballot, Ballot { person: person.clone(), awaiting, former: None });
@@ -142,7 +142,7 @@ impl Directory {
     /// The key of the name that a ballot is about.
     #[must_use]
     pub fn balloted_key(&self, ballot: u64) -> Option<Arc<str>> {
-        self.ballots.get(&ballot).map(|open| open.person.name.key().into())
+        self.ballots.get(&ballot).map(|open| open.person.name.shared_key())
     }
 
     /// Withdraws a ballot whose client has gone.
@@ -159,7 +159,7 @@ impl Directory {
     /// The session that a client with this key had under the name it asks for.
     fn session(&self, asked: &Name, hash: KeyHash) -> Option<&Person> {
         let registration = self.sessions.get(&hash)?;
-        let person = self.person(*registration).or_else(|| self.departed.get(registration))?;
+        let person = self.known(*registration)?;
         (person.name.key() == asked.key() || person.asked_name.key() == asked.key()).then_some(person)
     }
 

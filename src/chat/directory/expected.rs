@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Directory, Lookup, Name, Person, Registration};
+use super::{Directory, FewSet, Lookup, Name, Person, Registration};
 
 /// For how long somebody is expected back: our client resumes within seconds, also when it has to find another node first; a
 /// name that its holder has given up must not be held for much longer than a person is ready to wait for it.
@@ -25,7 +25,7 @@ pub(super) struct Expected {
     until: BTreeMap<Registration, (u64, Arc<str>)>,
     due: BTreeSet<(u64, Registration)>,
     /// Nearly always one: two sides of a cut can have given out the same name.
-    by_key: BTreeMap<Arc<str>, BTreeSet<Registration>>,
+    by_key: BTreeMap<Arc<str>, FewSet<Registration>>,
     /// No longer expected without having come back, not yet told.
     let_go: Vec<Registration>,
 }
@@ -34,7 +34,7 @@ impl Expected {
     fn insert(&mut self, registration: Registration, key: Arc<str>, until_ms: u64) {
         self.remove(registration);
         self.due.insert((until_ms, registration));
-        self.by_key.entry(key.clone()).or_default().insert(registration);
+        self.by_key.entry(key.clone()).or_default().insert(registration, ());
         self.until.insert(registration, (until_ms, key));
         if self.until.len() > MAX_EXPECTED
             && let Some((_, longest)) = self.due.first().copied()
@@ -69,7 +69,7 @@ impl Expected {
     }
 
     fn under(&self, key: &str) -> impl Iterator<Item = Registration> {
-        self.by_key.get(key).into_iter().flatten().copied()
+        self.by_key.get(key).into_iter().flat_map(FewSet::keys).copied()
     }
 }
 
@@ -79,7 +79,7 @@ impl Directory {
     pub fn expect(&mut self, registration: Registration, until_ms: u64) {
         let is_here = self.people.get(&registration).is_some_and(|person| self.reachable.contains(&person.node));
         let Some(person) = self.known(registration).filter(|person| !is_here && can_resume(person)) else { return };
-        let key = person.name.key().into();
+        let key = person.name.shared_key();
         self.expected.insert(registration, key, until_ms);
         self.version += 1;
     }

@@ -262,7 +262,7 @@ impl Directory {
         if let Some(old) = old.filter(|old| self.owner(old.key()) == Some(registration)) {
             self.owners.remove(old.key());
         }
-        self.owners.insert(name.key().into(), registration);
+        self.owners.insert(name.shared_key(), registration);
         self.version += 1;
         let here =
             self.claims.get(&registration).and_then(|claims| claims.get(&self.me)).map(|person| Person::clone(person));

@@ -93,7 +93,7 @@ impl Claims {
             self.is_unsettled = true;
         } else {
             // Nobody has it, so nobody wanted it either: no other name depends on this one.
-            self.by_key.insert(name.key().into(), registration);
+            self.by_key.insert(name.shared_key(), registration);
             self.news.push(Named { registration, name: name.clone(), old: None });
         }
         let passphrase_hash = claim.passphrase_hash.clone();
@@ -120,7 +120,7 @@ impl Claims {
             let later = (1..).map(|attempt| asked.renamed(node, attempt));
             let mut names = std::iter::once(asked.clone()).chain(later);
             let Some(name) = names.find(|name| !self.by_key.contains_key(name.key())) else { continue };
-            self.by_key.insert(name.key().into(), registration);
+            self.by_key.insert(name.shared_key(), registration);
             let old = std::mem::replace(&mut owner.name, name.clone());
             let is_new = !had.contains_key(&registration);
             if is_new || old != name {

@@ -13,7 +13,7 @@ use crate::{
         members::{Admission, LinkRefusal, Linked},
     },
     wire::{
-        entry::{read_chunk, read_entry},
+        entry::{entries, read_chunk},
         peer::{Entries, Hello, NodeReport, PROTOCOL_VERSION, PeerFrame},
     },
 };
@@ -375,9 +375,7 @@ impl Hub {
         ports: &mut impl Ports,
     ) {
         let Some(from_node) = self.links.get(&link).map(|link| link.node) else { return };
-        let mut bytes = &chunk.bytes[..];
-        let mut number = chunk.first;
-        while let Ok((view, length)) = read_entry(bytes) {
+        for (number, view) in entries(chunk) {
             if let Some(trace) = view.message().and_then(|message| message.trace) {
                 ports.trace(TraceStep::Crossed {
                     trace,
@@ -389,8 +387,6 @@ impl Hub {
                     received_unix_us: now.unix_us,
                 });
             }
-            number += 1;
-            bytes = &bytes[length..];
         }
     }
 

@@ -68,7 +68,7 @@ impl Hub {
         let received: Arc<Heights> = Arc::new(self.replica.sources().peer_heights(link).collect());
         for person in self.directory.people_on(node).filter(|person| person.key_hash.is_none()) {
             let mailbox = Mailbox { registration: person.registration, received: received.clone() };
-            self.mailboxes.insert(person.name.key().into(), mailbox);
+            self.mailboxes.insert(person.name.shared_key(), mailbox);
         }
         while self.mailboxes.len() > MAX_MAILBOXES {
             self.mailboxes.pop_first();

@@ -6,7 +6,7 @@ use crate::{
     chat::notice,
     clique::{Chunk, LinkId, Origin, Repaired, Stretch, TakenOver},
     wire::{
-        entry::{Body, EntryView, read_chunk, read_entry},
+        entry::{Body, EntryView, entries, read_chunk},
         peer::{Entries, PeerFrame},
     },
 };
@@ -90,16 +90,12 @@ impl Hub {
     /// Whatever is derived from entries is derived from these too. Of those that were applied before, nothing is delivered.
     fn learn_again(&mut self, origin: Origin, chunk: &Chunk, ports: &mut impl Ports) {
         let Some(applied) = chunk.within(chunk.first, self.replica.log().applied(origin)) else { return };
-        let mut bytes = &applied.bytes[..];
-        let mut number = applied.first;
-        while let Ok((EntryView { time, body }, length)) = read_entry(bytes) {
+        for (number, EntryView { time, body }) in entries(&applied) {
             match body {
                 Body::Message(message) => self.ledger.take_message(entry_id(origin, number), time, &message),
                 Body::Change(change) => self.apply_change((origin, number), time, &change, ports),
                 Body::Unknown => {}
             }
-            bytes = &bytes[length..];
-            number += 1;
         }
     }
 }

@@ -65,7 +65,7 @@ impl Hub {
     /// What another node is told of whoever asks it for a name with a key that it has not seen before.
     pub(super) fn recorded_person(&self, person: &Person) -> Option<Person> {
         // Whoever goes on with a session that some node knows has been connected before.
-        let is_unknown = !person.is_claimed && person.attached == person.registration.time;
+        let is_unknown = !person.is_claimed && !person.goes_on();
         let key_hash = person.key_hash.filter(|_| is_unknown)?;
         let registration = self.recorded(&person.asked_name, key_hash, &[]).next_back()?;
         Some(Person { registration, attached: registration.time, ..person.clone() })

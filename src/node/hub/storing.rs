@@ -2,7 +2,7 @@
 
 use super::{Hub, Now, Ports, Recovered, ToStore, claims::entry_id};
 use crate::clique::{Chunk, Origin, Stored, Stretch, Write, chain::SEGMENT_ENTRIES};
-use crate::wire::entry::{Body, read_entry};
+use crate::wire::entry::{Body, entries, read_entry};
 
 /// Multiplied with it, numbers that are near each other are far from each other (2^64 over the golden ratio).
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -13,9 +13,7 @@ impl Hub {
     pub fn recall(&mut self, origin: Origin, chunk: &Chunk) {
         let latest = self.see_times(chunk);
         self.replica.recall(origin, chunk, latest);
-        let mut bytes = &chunk.bytes[..];
-        let mut number = chunk.first;
-        while let Ok((view, length)) = read_entry(bytes) {
+        for (number, view) in entries(chunk) {
             let id = entry_id(origin, number);
             match &view.body {
                 Body::Message(message) => self.ledger.take_message(id, view.time, message),
@@ -24,8 +22,6 @@ impl Hub {
                 }
                 Body::Unknown => {}
             }
-            bytes = &bytes[length..];
-            number += 1;
         }
     }
 
