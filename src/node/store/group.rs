@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableTable as _, Table, WriteTransaction};
+use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 
 use super::{
     Trouble,
-    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, key, read_boundary, read_row, sealed_boundary, sealed_row},
+    tables::{
+        BOUNDARIES, ENTRIES, Key, ORIGINS, Record, begin_write, key, read_boundary, read_row, sealed_boundary,
+        sealed_row,
+    },
 };
 use crate::{
     clique::{
@@ -82,13 +85,7 @@ pub type Gaps = Vec<(Origin, u64, u64)>;
 /// # Errors
 /// What the database says; then nothing of it counts.
 pub fn write(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore]) -> Result<(Origins, Gaps), Trouble> {
-    let mut group_writer = GroupWriter {
-        origins,
-        entries: transaction.open_table(ENTRIES)?,
-        boundaries: transaction.open_table(BOUNDARIES)?,
-        touched: Origins::new(),
-        gaps: Vec::new(),
-    };
+    let mut group_writer = GroupWriter::new(transaction, origins)?;
     for item in group {
         match item {
             ToStore::Entries { origin, chunk, .. } => group_writer.append(*origin, chunk)?,
@@ -99,36 +96,48 @@ pub fn write(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore
         }
     }
     let (touched, gaps) = group_writer.finish()?;
-    let mut records = transaction.open_table(ORIGINS)?;
-    for (origin, stored) in &touched {
-        records.insert((origin.node, origin.incarnation), &stored.record().sealed(*origin)[..])?;
-    }
+    write_records(&mut transaction.open_table(ORIGINS)?, &touched)?;
     Ok((touched, gaps))
 }
 
-/// Writes what the journal held into a transaction: of each origin what is not there yet.
-///
-/// # Errors
-/// What the database says.
-pub fn replay(transaction: &WriteTransaction, journaled: &[(Origin, Chunk)]) -> Result<(), Trouble> {
-    let (entries, boundaries) = (transaction.open_table(ENTRIES)?, transaction.open_table(BOUNDARIES)?);
-    let (origins, touched) = (Origins::new(), Origins::new());
-    let mut records = transaction.open_table(ORIGINS)?;
-    let mut writer = GroupWriter { origins: &origins, entries, boundaries, touched, gaps: Vec::new() };
-    for (origin, chunk) in journaled {
-        if !writer.touched.contains_key(origin) {
-            let record = records.get((origin.node, origin.incarnation))?;
-            let record = record.and_then(|value| Record::read(*origin, value.value()));
-            let stored = writer.stored(*origin, record)?;
-            writer.touched.insert(*origin, stored);
-        }
-        writer.append(*origin, chunk)?;
-    }
-    let (touched, _) = writer.finish()?;
-    for (origin, stored) in &touched {
+fn write_records(records: &mut Table<'_, (u16, u64), &'static [u8]>, touched: &Origins) -> Result<(), Trouble> {
+    for (origin, stored) in touched {
         records.insert((origin.node, origin.incarnation), &stored.record().sealed(*origin)[..])?;
     }
     Ok(())
+}
+
+/// Writes what the journal held: of each origin what is not there yet.
+///
+/// # Errors
+/// What the database says.
+pub fn replay(database: &Database, journaled: &[(Origin, Chunk)]) -> Result<(), Trouble> {
+    if journaled.is_empty() {
+        return Ok(());
+    }
+    let transaction = begin_write(database, true)?;
+    {
+        let origins = Origins::new();
+        let mut writer = GroupWriter::new(&transaction, &origins)?;
+        let mut records = transaction.open_table(ORIGINS)?;
+        for (origin, chunk) in journaled {
+            if !writer.touched.contains_key(origin) {
+                let value = records.get((origin.node, origin.incarnation))?;
+                let record = value.as_ref().map(|value| Record::read(*origin, value.value()));
+                if record == Some(None) {
+                    // What the damaged record said is told from the rows when they are read through.
+                    writer.put(*origin, chunk.first, &chunk.bytes)?;
+                    continue;
+                }
+                let stored = writer.stored(*origin, record.flatten())?;
+                writer.touched.insert(*origin, stored);
+            }
+            writer.append(*origin, chunk)?;
+        }
+        let (touched, _) = writer.finish()?;
+        write_records(&mut records, &touched)?;
+    }
+    Ok(transaction.commit()?)
 }
 
 /// Removes what a commit has left that failed and went through all the same, before its items are written again.
@@ -154,7 +163,12 @@ struct GroupWriter<'a> {
     gaps: Gaps,
 }
 
-impl GroupWriter<'_> {
+impl<'a> GroupWriter<'a> {
+    fn new(transaction: &'a WriteTransaction, origins: &'a Origins) -> Result<Self, Trouble> {
+        let (entries, boundaries) = (transaction.open_table(ENTRIES)?, transaction.open_table(BOUNDARIES)?);
+        Ok(Self { origins, entries, boundaries, touched: Origins::new(), gaps: Vec::new() })
+    }
+
     /// Takes an origin out, to be put back when it has been changed.
     fn take(&mut self, origin: Origin) -> Stored {
         let known = || self.origins.get(&origin).cloned().unwrap_or_else(Stored::beginning);

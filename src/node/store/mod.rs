@@ -313,12 +313,7 @@ fn read_through<T>(
         let database = medium.open()?;
         let owner = format::prepare(&database, Some(settings.node))?;
         let file = medium.journal()?;
-        let journaled = journal::read(&contents(&*file)?, owner.journal);
-        if !journaled.is_empty() {
-            let transaction = begin_write(&database, true)?;
-            group::replay(&transaction, &journaled)?;
-            transaction.commit()?;
-        }
+        group::replay(&database, &journal::read(&contents(&*file)?, owner.journal))?;
         let own = scan::origins(&begin_read(&database)?)?.into_iter().filter(|origin| origin.node == settings.node);
         let latest = own.map(|origin| origin.incarnation).fold(owner.incarnation, u64::max);
         Ok((database, file, latest))

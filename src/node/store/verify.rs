@@ -18,7 +18,7 @@ use super::{
     lock::{self, Lock},
     medium::CACHE_BYTES,
     scan,
-    tables::{begin_read, begin_write},
+    tables::begin_read,
 };
 
 /// What a data directory holds.
@@ -65,9 +65,7 @@ pub fn verify(directory: &Path) -> Result<Report, StoreError> {
         let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?;
         let owner = format::prepare(&database, None)?;
         let journal = std::fs::read(lock::journal_path(directory)).unwrap_or_default();
-        let transaction = begin_write(&database, true)?;
-        group::replay(&transaction, &journal::read(&journal, owner.journal))?;
-        transaction.commit()?;
+        group::replay(&database, &journal::read(&journal, owner.journal))?;
         let transaction = begin_read(&database)?;
         Ok((owner, scan::scan(&transaction, 0, |_, _| {})?))
     });

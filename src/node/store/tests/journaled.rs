@@ -112,3 +112,34 @@ fn a_journal_of_another_generation_does_not_count() {
     fs::write(lock::journal_path(folder.path()), before).unwrap();
     assert_eq!(height(folder.path(), 100), 20);
 }
+
+#[test]
+fn a_damaged_record_of_an_origin_does_not_keep_its_journal_from_counting() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Stepped::open(folder.path());
+    store.append(1, &chunk(1, 2_000, 0, 400));
+    store.close();
+    let mut store = Stepped::open(folder.path());
+    let hash = whole_chain(&[chunk(1, 1_536, 0, 400)]).hash();
+    store.handle.say(ToStore::Cut { sequence: 1, origin: ORIGIN, first: 1_537, hash });
+    store.append(2, &chunk(2_001, 10, 0, 400));
+    store.append(3, &chunk(2_011, 10, 0, 400));
+    let copy = crashed(folder.path());
+    store.close();
+    let database = Database::create(lock::database_path(copy.path())).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let of = (ORIGIN.node, ORIGIN.incarnation);
+    transaction.open_table(ORIGINS).unwrap().insert(of, &[0; 64][..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+
+    let store = Running::open(copy.path());
+    let recovered = store.of_origin(ORIGIN);
+    let seen: Vec<u8> = store.seen.iter().flat_map(|(_, chunk)| chunk.bytes.to_vec()).collect();
+    assert!((2..=1_537).contains(&recovered.first), "it begins where its rows do");
+    // The hash at the cut is gone with the record, so its first segment cannot be checked.
+    assert_eq!(recovered.height, 2_020);
+    assert!(recovered.damaged.iter().all(|(_, last)| *last == 1_792), "{:?}", recovered.damaged);
+    assert!(seen.ends_with(&chunk(2_001, 20, 0, 400).bytes));
+    store.close();
+}
