@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    ClientId, Hub, Now, Ports, Verdict,
-    accept::Interest,
-    clients::{Life, Registering},
-};
+use super::{ClientId, Hub, Now, Ports, Verdict, accept::Interest, clients::Life, inputs::Registering};
 use crate::{
     chat::{
         EntryId, Name, Passphrase, Registration, StateChange,

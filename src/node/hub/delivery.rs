@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
     ClientId, Hub, MAX_REPLAY_ENTRIES_PER_TURN, Mailbox, Mark, Now, Ports,
-    clients::Resume,
+    inputs::Resume,
     past::Past,
     reading::Way,
     voice::{Said, said},

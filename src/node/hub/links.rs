@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Hub, Lost, Now, Ports, Timing, TraceStep,
+    Hub, Lost, Now, Ports, Timing,
     feeding::{Feed, HOLD_BACK_MS},
 };
 use crate::{
     chat::{Person, Registration, notice},
     clique::{
-        Heights, Held, LinkId, Member, Origin, Received, Stretch,
+        Heights, Held, LinkId, Member, Origin, Stretch,
         members::{Admission, LinkRefusal, Linked},
     },
-    wire::{
-        entry::{entries, read_chunk},
-        peer::{Entries, Hello, NodeReport, PROTOCOL_VERSION, PeerFrame},
-    },
+    wire::peer::{Hello, NodeReport, PROTOCOL_VERSION, PeerFrame},
 };
 
 /// What comes from a peer.
@@ -328,64 +325,6 @@ impl Hub {
             PeerFrame::Refusal(reason) => ports.close_link(link, &reason),
             PeerFrame::Challenge(_) | PeerFrame::Proof(_) => {
                 ports.close_link(link, "the peer began a second handshake on an open link");
-            }
-        }
-    }
-
-    fn entries(&mut self, link: LinkId, entries: Entries, now: Now, ports: &mut impl Ports) {
-        let Entries { origin, first, sent_unix_us, bytes } = entries;
-        let (chunk, latest) = match read_chunk(first, bytes) {
-            Ok(read) => read,
-            Err(error) => return ports.close_link(link, &error.to_string()),
-        };
-        let height = self.replica.log().height(origin);
-        let received = self.replica.receive(link, origin, chunk.clone(), latest, now.monotonic_ms);
-        match received {
-            Received::New | Received::AfterHole { .. } => {}
-            // Of the latter a few are under way whenever another link takes over.
-            Received::Duplicate | Received::Unasked => return,
-            Received::NoRoom => {
-                let stop = self.replica.ask_later(link, origin);
-                return Self::send_asks(vec![stop], ports);
-            }
-            Received::AskAgain => {
-                let asks = self.replica.ask_again(link, origin);
-                return Self::send_asks(asks, ports);
-            }
-        }
-        if let Received::AfterHole { lost } = received {
-            self.tell_everyone(&notice::lost_in_cut(origin.node, lost), ports);
-        }
-        self.note_late(origin, &chunk.from(height + 1));
-        if sent_unix_us != 0 {
-            self.trace_crossing(link, origin, &chunk.from(height + 1), sent_unix_us, now, ports);
-        }
-        if let Some(state) = self.links.get_mut(&link) {
-            state.unacknowledged += chunk.ends.len() as u64;
-        }
-    }
-
-    fn trace_crossing(
-        &self,
-        link: LinkId,
-        origin: Origin,
-        chunk: &crate::clique::Chunk,
-        sent_unix_us: u64,
-        now: Now,
-        ports: &mut impl Ports,
-    ) {
-        let Some(from_node) = self.links.get(&link).map(|link| link.node) else { return };
-        for (number, view) in entries(chunk) {
-            if let Some(trace) = view.message().and_then(|message| message.trace) {
-                ports.trace(TraceStep::Crossed {
-                    trace,
-                    origin,
-                    number,
-                    from_node,
-                    accepted_unix_ms: crate::clique::time::unix_ms(view.time),
-                    sent_unix_us,
-                    received_unix_us: now.unix_us,
-                });
             }
         }
     }

@@ -13,13 +13,16 @@
 
 mod accept;
 mod alarms;
+mod arrivals;
 mod claims;
 mod clients;
 mod delivery;
+mod ending;
 mod fate;
 mod feeding;
 mod following;
 mod history;
+mod inputs;
 mod links;
 mod live;
 mod mailboxes;
@@ -40,6 +43,7 @@ mod returning;
 mod rooms;
 mod runs;
 mod sessions;
+mod settings;
 mod splits;
 mod storage;
 mod storing;
@@ -69,23 +73,17 @@ use self::{
     splits::Splits,
 };
 pub use self::{
-    clients::{FromClient, Registering, Resume, Submission},
+    inputs::{FromClient, Registering, Resume, Submission},
     links::FromLink,
     overview::{History, NodeCondition, NodeOverview, OriginHeight, Overview},
     ports::{ClientId, Mark, Ports, Sampled, TraceStep, Verdict, crossing_span},
+    settings::{HubSettings, Timing},
     storage::{FromStore, Recovered, ToStore},
 };
 use crate::{
-    chat::{
-        Directory, Ledger, Registration,
-        directory::{Change, RETURN_MS},
-    },
-    clique::{Heights, Keep, LinkId, Member, Members, Origin, Replica, sources::Ask},
-    wire::{
-        Dialect,
-        extended::{FromNode, Stopping},
-        peer::PeerFrame,
-    },
+    chat::{Directory, Ledger, Registration, directory::Change},
+    clique::{Heights, LinkId, Member, Members, Origin, Replica, sources::Ask},
+    wire::peer::PeerFrame,
 };
 
 /// Entries of the log that one slow reader may be shown in one turn, so that the others are not held up.
@@ -94,55 +92,6 @@ const MAX_REPLAY_ENTRIES_PER_TURN: u64 = 4_096;
 /// Deliveries that applied entries may lead to in one turn, and entries that are applied whatever they cost.
 const MAX_DELIVERIES_PER_TURN: u64 = 200_000;
 const MIN_ENTRIES_PER_TURN: u64 = 32;
-
-/// What a hub needs to know about its node.
-#[derive(Debug, Clone)]
-pub struct HubSettings {
-    pub origin: Origin,
-    /// How others reach this node's gRPC port.
-    pub advertise: String,
-    pub chat_port: u16,
-    /// How many nodes the settings name, this one included.
-    pub expected_nodes: usize,
-    /// Memory for the log, in bytes.
-    pub max_log_bytes: usize,
-    /// Whether there is a disk behind the log. If not, everything counts as synced at once.
-    pub has_store: bool,
-    /// Messages that people who write lines are shown first, of what was said last.
-    pub history_shown: usize,
-    /// What is kept how long, on disk and in memory.
-    pub keep: Keep,
-    pub timing: Timing,
-    /// Whether frames to peers say when they were sent.
-    pub is_tracing: bool,
-}
-
-/// The rhythm of a link.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// A link says something at least this often.
-    pub heartbeat_ms: u64,
-    /// A link that has been silent for this long is dead.
-    pub dead_after_ms: u64,
-    /// Heights are acknowledged within this time.
-    pub acknowledge_ms: u64,
-    /// A node that cannot be reached for this long is announced to people.
-    pub announce_after_ms: u64,
-    /// Somebody whose connection has broken is expected back for this long.
-    pub return_ms: u64,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            heartbeat_ms: 200,
-            dead_after_ms: 800,
-            acknowledge_ms: 5,
-            announce_after_ms: 1_500,
-            return_ms: RETURN_MS,
-        }
-    }
-}
 
 /// The time of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -408,63 +357,6 @@ impl Hub {
             .chain(self.read_due_ms())
             .chain(self.directory.let_go_due_ms())
             .fold(idle, u64::min)
-    }
-
-    /// Lets nobody in any more, and tells everybody. Messages are still accepted, so that those who were about to send
-    /// one lose nothing.
-    pub fn stop(&mut self, now: Now, ports: &mut impl Ports) {
-        self.commit(now, ports);
-        self.is_stopping = true;
-        let text = crate::chat::notice::stopping(self.node());
-        let mut frame = Vec::new();
-        FromNode::Stopping(Stopping {}).encode(&mut frame);
-        for (client, state) in self.clients.iter().filter(|(_, state)| state.registration().is_some()) {
-            match state.dialect {
-                Dialect::Extended => ports.to_client(*client, &frame, None),
-                Dialect::Frames | Dialect::Lines => self.tell(*client, &text, ports),
-            }
-        }
-    }
-
-    /// Whether everything that this node accepted is on its disk, and every linked peer has confirmed it.
-    #[must_use]
-    pub fn is_replicated(&self) -> bool {
-        let me = self.settings.origin;
-        let height = self.replica.log().height(me);
-        self.replica.is_synced()
-            && self.links.keys().all(|link| self.replica.sources().peer_height(*link, me) >= height)
-    }
-
-    /// Whether nothing is lost if the node goes now: peers have everything, and readers have been shown what is theirs.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        let is_served = |client: &Client| {
-            client.registration().is_none() || matches!(client.cursor, Cursor::Live) && client.shelf.is_none()
-        };
-        self.is_replicated() && !self.has_more_to_apply && self.clients.values().map(Box::as_ref).all(is_served)
-    }
-
-    /// Whether those who can go on at another node have gone.
-    #[must_use]
-    pub fn is_vacated(&self) -> bool {
-        let may_go = |client: &Client| client.dialect == Dialect::Extended && client.registration().is_some();
-        !self.clients.values().map(Box::as_ref).any(may_go)
-    }
-
-    /// The last word to peers, and the end of every client's connection.
-    pub fn say_goodbye(&mut self, now: Now, ports: &mut impl Ports) {
-        for owner in self.reading.keys().copied().collect::<Vec<_>>() {
-            self.tell_read(Some(owner), now);
-        }
-        self.commit(now, ports);
-        self.tell_receipts(ports);
-        self.has_said_goodbye = true;
-        for link in self.links.keys() {
-            ports.to_link(*link, PeerFrame::Goodbye);
-        }
-        for client in self.clients.keys() {
-            ports.close_client(*client);
-        }
     }
 
     fn me_as_member(&self) -> Member {

@@ -4,7 +4,8 @@ use smallvec::SmallVec;
 
 use super::{
     ClientId, Hub, Now, Ports,
-    clients::{Life, Registering, Resume, count},
+    clients::{Life, count},
+    inputs::{Registering, Resume},
 };
 use crate::{
     chat::{
