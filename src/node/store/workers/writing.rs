@@ -133,8 +133,6 @@ impl Writer {
                 let rest = if is_journaled { Vec::new() } else { std::mem::take(&mut group) };
                 let items: Vec<ToStore> = self.journaled.read().iter().cloned().chain(rest).collect();
                 self.write_at_last(&items, is_due).await;
-                self.journaled.write().clear();
-                self.journaled_since = None;
             }
             self.waits.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
             group.clear();
@@ -245,6 +243,9 @@ impl Writer {
             Ok(written)
         })?;
         self.journal.begin_anew(generation);
+        // Before anybody is told: what has been cut or repaired must not be read from here.
+        self.journaled.write().clear();
+        self.journaled_since = None;
         self.is_unsure = false;
         if is_sync_due {
             self.unsynced.clear();
