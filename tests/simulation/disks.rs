@@ -1,12 +1,17 @@
 //! What happens to disks: syncs that take their time, crashes, wiped, damaged and full ones.
 
-use clique::node::hub::FromStore;
+use clique::{clique::Origin, node::hub::FromStore};
 
 use crate::{
+    dice::Dice,
+    disk::SimDisk,
     faults::Fault,
     wiring::Death,
     world::{Event, World, note},
 };
+
+/// Whether an entry is on all other disks.
+type IsElsewhere<'a> = &'a dyn Fn(Origin, u64) -> bool;
 
 impl World {
     /// What a hub asks of its disk goes there.
@@ -72,18 +77,24 @@ impl World {
         self.come_back(node);
     }
 
+    /// Does something to a disk; it is told which entries all the other disks have too.
+    fn spoil<T>(&mut self, node: u16, work: impl FnOnce(&mut SimDisk, &mut Dice, IsElsewhere<'_>) -> T) -> T {
+        let mut disk = std::mem::take(&mut self.node(node).disk);
+        let others = self.nodes.iter().filter(|other| other.index != node);
+        let done = work(&mut disk, &mut self.dice, &|origin, number| {
+            others.clone().all(|other| other.disk.has(origin, number))
+        });
+        self.node(node).disk = disk;
+        done
+    }
+
     pub fn a_disk_is_damaged(&mut self) {
         let Some(node) = self.some_running_node() else { return };
         if self.dice.chance(50) {
             self.crash(node, Death::Killed);
             self.come_back(node);
         }
-        let mut disk = std::mem::take(&mut self.node(node).disk);
-        let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != usize::from(node)).collect();
-        let nodes = &self.nodes;
-        let count = disk
-            .damage(&mut self.dice, |origin, number| others.iter().all(|other| nodes[*other].disk.has(origin, number)));
-        self.node(node).disk = disk;
+        let count = self.spoil(node, |disk, dice, is_elsewhere| disk.damage(dice, is_elsewhere));
         note!(self, "on the disk of node {node} {count} rows are damaged");
     }
 
@@ -92,13 +103,7 @@ impl World {
         let Some(node) = self.some_running_node() else { return };
         self.crash(node, Death::Killed);
         self.come_back(node);
-        let mut disk = std::mem::take(&mut self.node(node).disk);
-        let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != usize::from(node)).collect();
-        let nodes = &self.nodes;
-        let places = disk.contradict(node, &mut self.dice, |origin, number| {
-            others.iter().all(|other| nodes[*other].disk.has(origin, number))
-        });
-        self.node(node).disk = disk;
+        let places = self.spoil(node, |disk, dice, is_elsewhere| disk.contradict(node, dice, is_elsewhere));
         note!(self, "on the disk of node {node} other entries are at {places:?}");
         self.model.contradicted.extend(places);
     }
