@@ -13,15 +13,15 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Endpoint;
 
 use super::{
+    grpc,
     peer_door::{LinkContext, LinkError, MAX_FRAMES_IN_FLIGHT, Wire, run_link},
     world::World,
 };
-use crate::{clique::Member, wire::proto::generated::peer_client::PeerClient};
+use crate::clique::Member;
 
 /// A dial that has not connected by then is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,8 +36,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// HTTP/2 windows and frames, in bytes. At 64 KiB windows or 16 KiB frames the throughput is halved.
 pub const WINDOW_BYTES: u32 = 4 << 20;
 pub const FRAME_BYTES: u32 = 128 << 10;
-/// Largest gRPC message, in bytes: the hello of a node with many people.
-pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// The dialling side of all links of a node.
 pub struct Dialer<W> {
@@ -171,10 +169,7 @@ impl<W: World> Dialer<W> {
             .max_frame_size(FRAME_BYTES);
         let channel = endpoint.connect_with_connector(connector).await?;
         let (outgoing, frames) = mpsc::channel(MAX_FRAMES_IN_FLIGHT);
-        let mut client = PeerClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let incoming = client.link(ReceiverStream::new(frames)).await?.into_inner();
+        let incoming = grpc::open(channel, frames).await?;
         let wire = Wire { outgoing, incoming };
         let (say, who) = oneshot::channel();
         let (context, peer) = (self.context.clone(), target.to_owned());

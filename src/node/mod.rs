@@ -14,6 +14,7 @@
 
 mod client_door;
 mod dialer;
+mod grpc;
 mod guests;
 pub mod hub;
 mod linked;
@@ -41,7 +42,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Server;
 
 use self::{
-    dialer::{Dialer, FRAME_BYTES, MAX_MESSAGE_BYTES, WINDOW_BYTES},
+    dialer::{Dialer, FRAME_BYTES, WINDOW_BYTES},
     guests::Guests,
     hub::{Hub, HubSettings, Now},
     metrics::Metrics,
@@ -60,7 +61,7 @@ pub use self::{
 use crate::{
     clique::{Keep, Origin},
     telemetry::Spans,
-    wire::proto::{DESCRIPTORS, generated::peer_server::PeerServer},
+    wire::proto::DESCRIPTORS,
 };
 
 /// Streams that one connection of a stranger may open.
@@ -225,9 +226,7 @@ impl Node {
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
-        let service = PeerServer::new(PeerService { context, tasks: self.tasks.clone() })
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let service = PeerService { context, tasks: self.tasks.clone() };
         let incoming = Guests::<W>::new(listener, MAX_UNPROVED).into_stream();
         let server = Server::builder()
             .initial_stream_window_size(WINDOW_BYTES)
@@ -241,9 +240,9 @@ impl Node {
         self.tasks.spawn(open_until("gRPC", server, self.closing.clone()));
         let draining = self.draining.clone();
         self.tasks.spawn(async move {
-            reporter.set_serving::<PeerServer<PeerService>>().await;
+            reporter.set_serving::<PeerService>().await;
             draining.cancelled().await;
-            reporter.set_not_serving::<PeerServer<PeerService>>().await;
+            reporter.set_not_serving::<PeerService>().await;
             reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         });
         Ok(())

@@ -7,23 +7,26 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    future::{Ready, ready},
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
+use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::{
     sync::mpsc,
     time::{error::Elapsed, sleep, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, body::Body, server::NamedService};
+use tower::Service;
 
 use super::{
+    grpc::{self, Incoming, LINK_PATH},
     guests::Guest,
     hub::FromLink,
     linked::LinkedNodes,
@@ -38,7 +41,7 @@ use crate::{
     wire::{
         lines::printable,
         peer::{Hello, PeerFrame},
-        proto::generated::peer_server::Peer,
+        proto::generated::peer_server::SERVICE_NAME,
     },
 };
 
@@ -136,13 +139,13 @@ impl LinkContext {
 }
 
 /// Frames out and frames in.
-pub struct Wire<S> {
+pub struct Wire {
     pub outgoing: mpsc::Sender<PeerFrame>,
-    pub incoming: S,
+    pub incoming: Incoming,
 }
 
-impl<S: Stream<Item = Result<PeerFrame, Status>> + Unpin> Wire<S> {
-    async fn send(&self, frame: PeerFrame) -> Result<(), LinkError> {
+impl Wire {
+    async fn send(&mut self, frame: PeerFrame) -> Result<(), LinkError> {
         self.outgoing.send(frame).await.map_err(|_| LinkError::Closed)
     }
 
@@ -218,15 +221,12 @@ impl<S: Stream<Item = Result<PeerFrame, Status>> + Unpin> Wire<S> {
 ///
 /// # Errors
 /// Why it ended.
-pub async fn run_link<S>(
-    mut wire: Wire<S>,
+pub async fn run_link(
+    mut wire: Wire,
     dialed_by_us: bool,
     context: LinkContext,
     on_hello: impl FnOnce(&Hello),
-) -> Result<Infallible, LinkError>
-where
-    S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
-{
+) -> Result<Infallible, LinkError> {
     let introduced = tokio::select! {
         biased;
         introduced = timeout(HANDSHAKE_TIMEOUT, wire.introduce(&context, dialed_by_us)) => introduced?,
@@ -258,10 +258,7 @@ where
     Err(end)
 }
 
-async fn move_frames<S>(wire: &mut Wire<S>, link: u64, outbox: &LinkOutbox, context: &LinkContext) -> LinkError
-where
-    S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
-{
+async fn move_frames(wire: &mut Wire, link: u64, outbox: &LinkOutbox, context: &LinkContext) -> LinkError {
     let outgoing = wire.outgoing.clone();
     let write = async {
         loop {
@@ -303,10 +300,7 @@ where
 }
 
 /// Sends what is left, the goodbye last, and waits for the peer to close its side: only then has it read all.
-async fn farewell<S>(wire: Wire<S>, outbox: &LinkOutbox)
-where
-    S: Stream<Item = Result<PeerFrame, Status>> + Unpin,
-{
+async fn farewell(wire: Wire, outbox: &LinkOutbox) {
     let Wire { outgoing, mut incoming } = wire;
     for frame in outbox.take().0 {
         if outgoing.send(frame).await.is_err() {
@@ -324,13 +318,29 @@ pub struct PeerService {
     pub tasks: TaskTracker,
 }
 
-type FrameStream = Pin<Box<dyn Stream<Item = Result<PeerFrame, Status>> + Send>>;
+impl NamedService for PeerService {
+    const NAME: &'static str = SERVICE_NAME;
+}
 
-#[tonic::async_trait]
-impl Peer for PeerService {
-    type LinkStream = FrameStream;
+impl Service<Request<Body>> for PeerService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
 
-    async fn link(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<FrameStream>, Status> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        ready(Ok(self.link(request).unwrap_or_else(Status::into_http)))
+    }
+}
+
+impl PeerService {
+    fn link(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        if request.uri().path() != LINK_PATH {
+            return Err(Status::unimplemented("the service has one method, Link"));
+        }
         let connection = request.extensions().get::<Guest>().cloned();
         let address = connection.as_ref().map(|connection| connection.address);
         if !self.context.secret.is_set() && !address.is_some_and(is_loopback) {
@@ -339,7 +349,7 @@ impl Peer for PeerService {
             return Err(Status::unauthenticated("refused"));
         }
         let (outgoing, frames) = mpsc::channel(MAX_FRAMES_IN_FLIGHT);
-        let wire = Wire { outgoing, incoming: request.into_inner() };
+        let wire = Wire { outgoing, incoming: Incoming::new(request.into_body()) };
         let context = self.context.clone();
         // Its port is chosen anew for every attempt, and says nothing.
         let peer = address.map_or_else(|| "an unknown address".to_owned(), |address| address.ip().to_string());
@@ -352,7 +362,7 @@ impl Peer for PeerService {
             .await;
             context.log_end(&peer, &error);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
+        Ok(grpc::answer(frames))
     }
 }
 

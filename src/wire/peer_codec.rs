@@ -3,10 +3,10 @@
 //! The encoding is that of `PeerFrame` in `proto/clique/v1/peer.proto`. Entries pass through as the bytes they were
 //! accepted as; everything else goes through the generated types.
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf, BufMut as _, Bytes};
 use tonic::{
     Status,
-    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
 use super::{
@@ -19,15 +19,12 @@ use super::{
 /// Field of `Entries` in `PeerFrame`.
 const ENTRIES_FIELD: u8 = 4;
 
-/// The codec of the gRPC service.
+/// Entries of at least so many bytes are kept where they were received.
+const MIN_PINNED_BYTES: usize = 32 * 1024;
+
+/// The codec of the generated client and server. Nodes do without its copies: `node::grpc`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PeerCodec;
-
-/// Bytes that the gRPC layer gathers before it hands them to HTTP/2. Frames below 64 KiB halve the throughput.
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Entries of at least so many bytes are kept where they were received.
-const MIN_PINNED_BYTES: usize = BUFFER_BYTES / 2;
 
 impl Codec for PeerCodec {
     type Encode = PeerFrame;
@@ -55,10 +52,6 @@ impl Encoder for PeerCodec {
         out.put_slice(&entries);
         Ok(())
     }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER_BYTES, BUFFER_BYTES)
-    }
 }
 
 impl Decoder for PeerCodec {
@@ -66,12 +59,7 @@ impl Decoder for PeerCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<PeerFrame>, Status> {
-        let bytes = buffer.copy_to_bytes(buffer.remaining());
-        decode(bytes).map(Some).map_err(|error| Status::invalid_argument(error.to_string()))
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER_BYTES, BUFFER_BYTES)
+        decode(buffer).map(Some).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 }
 
@@ -107,43 +95,42 @@ fn put_key(out: &mut Vec<u8>, field: u8) {
     entry::put_varint(out, (u64::from(field) << 3) | 2);
 }
 
-/// Reads a frame: exactly one of the kinds.
+/// Reads a frame, all of the bytes: exactly one of the kinds.
 ///
 /// # Errors
 /// If it is anything else.
-pub fn decode(mut bytes: Bytes) -> Result<PeerFrame, WireError> {
+pub fn decode(bytes: &mut impl Buf) -> Result<PeerFrame, WireError> {
     const MALFORMED: WireError = WireError::Malformed("frame from a peer");
-    let key = take_varint(&mut bytes).ok_or(MALFORMED)?;
-    let length = take_varint(&mut bytes).ok_or(MALFORMED)?;
-    if key & 7 != 2 || length != bytes.len() as u64 {
+    let key = take_varint(bytes).ok_or(MALFORMED)?;
+    let length = take_varint(bytes).ok_or(MALFORMED)?;
+    if key & 7 != 2 || length != bytes.remaining() as u64 {
         return Err(MALFORMED);
     }
     if key >> 3 == u64::from(ENTRIES_FIELD) {
         return read_entries(bytes).map(PeerFrame::Entries);
     }
-    proto::read_peer_frame(key >> 3, bytes)
+    proto::read_peer_frame(key >> 3, bytes.copy_to_bytes(bytes.remaining()))
 }
 
-fn read_entries(mut bytes: Bytes) -> Result<Entries, WireError> {
+fn read_entries(bytes: &mut impl Buf) -> Result<Entries, WireError> {
     const MALFORMED: WireError = WireError::Malformed("entries");
     let (mut origin, mut first, mut sent_unix_us) = (None, 0, 0);
     loop {
-        match bytes.first() {
+        match bytes.chunk().first() {
             Some(&ENTRY_TAG) => break,
             Some(0x0a) => {
                 bytes.advance(1);
-                let length =
-                    take_varint(&mut bytes).and_then(|length| usize::try_from(length).ok()).ok_or(MALFORMED)?;
-                if length > bytes.len() {
+                let length = take_varint(bytes).and_then(|length| usize::try_from(length).ok()).ok_or(MALFORMED)?;
+                if length > bytes.remaining() {
                     return Err(MALFORMED);
                 }
-                origin = Some(proto::read_origin(bytes.split_to(length))?);
+                origin = Some(proto::read_origin(bytes.copy_to_bytes(length))?);
             }
             Some(0x10) => {
                 bytes.advance(1);
-                first = take_varint(&mut bytes).ok_or(MALFORMED)?;
+                first = take_varint(bytes).ok_or(MALFORMED)?;
             }
-            Some(0x19) if bytes.len() >= 9 => {
+            Some(0x19) if bytes.remaining() >= 9 => {
                 bytes.advance(1);
                 sent_unix_us = bytes.get_u64_le();
             }
@@ -151,14 +138,15 @@ fn read_entries(mut bytes: Bytes) -> Result<Entries, WireError> {
         }
     }
     // The log keeps it, and a slice pins the whole receive buffer: what does not fill much of it is copied.
+    let bytes = bytes.copy_to_bytes(bytes.remaining());
     let bytes = if bytes.len() < MIN_PINNED_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes };
     Ok(Entries { origin: origin.ok_or(MALFORMED)?, first, sent_unix_us, bytes })
 }
 
-fn take_varint(bytes: &mut Bytes) -> Option<u64> {
+fn take_varint(bytes: &mut impl Buf) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
-        if bytes.is_empty() {
+        if !bytes.has_remaining() {
             return None;
         }
         let byte = bytes.get_u8();

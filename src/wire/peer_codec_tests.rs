@@ -86,7 +86,7 @@ fn every_kind_of_frame_is_read_as_it_was_written() {
         PeerFrame::Receipts { client: 5, receipts: vec![receipts] },
     ];
     for frame in frames {
-        assert_eq!(decode(whole(&frame)), Ok(frame));
+        assert_eq!(decode(&mut whole(&frame)), Ok(frame));
     }
 }
 
@@ -116,7 +116,7 @@ proptest! {
     ) {
         let frame = entries(&text, sent);
         let bytes = whole(&frame);
-        prop_assert_eq!(decode(bytes.clone()), Ok(frame));
+        prop_assert_eq!(decode(&mut bytes.clone()), Ok(frame));
         // The same bytes, read by the generated code: a key and a length, then `Entries`.
         let body = bytes.slice(1 + crate::wire::entry::varint_bytes(bytes.len() as u64 - 3)..);
         let published = pb::Entries::decode(body).unwrap();
@@ -125,6 +125,6 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = decode(bytes.into());
+        let _ = decode(&mut Bytes::from(bytes));
     }
 }

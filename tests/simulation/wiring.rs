@@ -60,7 +60,9 @@ impl World {
     /// One end of a new cable. It has heard what the other node says of itself, through the wire.
     fn greeted_end(&mut self, node: u16, other: u16) -> End {
         let hello = PeerFrame::Hello(Box::new(self.node(other).hub.hello()));
-        let PeerFrame::Hello(greeting) = peer_codec::decode(packed(&hello)).unwrap() else { panic!("not a hello") };
+        let PeerFrame::Hello(greeting) = peer_codec::decode(&mut packed(&hello)).unwrap() else {
+            panic!("not a hello")
+        };
         let state = self.node(node);
         End { node, life: state.life, link: state.fresh_id(), state: EndState::Opening, greeting: Some(greeting) }
     }
@@ -122,8 +124,8 @@ impl World {
             }
             match cargo {
                 Cargo::Close => self.shut_end(cable, 1 - from),
-                Cargo::Frame(bytes) => {
-                    let frame = peer_codec::decode(bytes).unwrap();
+                Cargo::Frame(mut bytes) => {
+                    let frame = peer_codec::decode(&mut bytes).unwrap();
                     self.note_frame(cable, from, &frame);
                     self.link_input(node, link, FromLink::Frame(frame));
                 }
