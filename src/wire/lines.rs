@@ -52,13 +52,19 @@ impl LineReader {
     }
 }
 
-/// Splits a line into the word before the first space and what follows it.
+/// Splits a line into its addressee, the word before the first space, and what follows it. `@bob`, `bob:` and `bob,` mean
+/// bob, as in what arrives and in other chats: no name has these signs.
 #[must_use]
 pub fn split_message(line: &Bytes) -> (Bytes, Bytes) {
-    match line.iter().position(|byte| *byte == b' ') {
+    let (word, text) = match line.iter().position(|byte| *byte == b' ') {
         Some(space) => (line.slice(..space), line.slice(space + 1..)),
         None => (line.clone(), Bytes::new()),
-    }
+    };
+    let start = usize::from(word.first() == Some(&b'@'));
+    let end = word.len() - usize::from(word.ends_with(b":") || word.ends_with(b","));
+    // Of a sign alone nothing would be left to be named in the answer.
+    let to = if start < end { word.slice(start..end) } else { word };
+    (to, text)
 }
 
 /// Text from elsewhere as part of one line: control characters, which could break the line or steer a terminal, become
@@ -127,6 +133,23 @@ mod tests {
             }
         }
         lines
+    }
+
+    #[test]
+    fn an_addressee_may_be_written_as_it_arrives() {
+        let cases = [
+            ("bob hello there", "bob", "hello there"),
+            ("bob: hello", "bob", "hello"),
+            ("@bob, hello", "bob", "hello"),
+            ("* all", "*", "all"),
+            ("#tea: anyone?", "#tea", "anyone?"),
+            (": hello", ":", "hello"),
+            ("@: hello", "@:", "hello"),
+            ("bob", "bob", ""),
+        ];
+        for (line, to, text) in cases {
+            assert_eq!(split_message(&line.into()), (to.into(), text.into()), "{line}");
+        }
     }
 
     #[test]
