@@ -111,6 +111,13 @@ impl fmt::Display for Name {
     }
 }
 
+/// To whom a word at the beginning of a line is addressed: `@NAME`, `NAME:` and `NAME,` mean the name, as in what arrives
+/// and in other chats. Those signs are never part of one; of a word of nothing else, nothing is left.
+#[must_use]
+pub fn addressee(word: &str) -> &str {
+    word.trim_start_matches('@').trim_end_matches([':', ','])
+}
+
 /// The key of a legal name, reserved ones included.
 ///
 /// # Errors

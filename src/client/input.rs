@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::chat::{Command, Passphrase, message::EVERYONE, notice};
+use crate::chat::{Command, Passphrase, message::EVERYONE, name::addressee, notice};
 
 /// A line of input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,7 @@ struct JsonMessage {
 }
 
 impl Input {
-    /// Understands `NAME MESSAGE`, `* MESSAGE` and `/COMMAND`. `@NAME`, `NAME:` and `NAME,` are understood as the name:
-    /// those signs are never part of one.
+    /// Understands `NAME MESSAGE`, `* MESSAGE` and `/COMMAND`, the name as `addressee` does.
     ///
     /// # Errors
     /// If there is no message.
@@ -60,7 +59,7 @@ impl Input {
             });
         }
         let (to, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let to = to.trim_start_matches('@').trim_end_matches([':', ',']).to_owned();
+        let to = addressee(to).to_owned();
         if text.trim().is_empty() {
             return Err(InputError::NoText(if to.is_empty() { "NAME".to_owned() } else { to }));
         }

@@ -183,8 +183,7 @@ impl Incoming {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.pieces.push(data),
                     Err(frame) => {
-                        let status = frame.trailers_ref().and_then(refusal);
-                        if let Some(status) = status {
+                        if let Some(status) = frame.trailers_ref().and_then(refusal) {
                             return Poll::Ready(Some(Err(status)));
                         }
                     }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::chat::name::addressee;
+
 /// Longest line, in bytes, its end not counted.
 pub const MAX_LINE_BYTES: usize = 32_767;
 
@@ -52,18 +54,16 @@ impl LineReader {
     }
 }
 
-/// Splits a line into its addressee, the word before the first space, and what follows it. `@bob`, `bob:` and `bob,` mean
-/// bob, as in what arrives and in other chats: no name has these signs.
+/// Splits a line into its addressee, the word before the first space, and what follows it.
 #[must_use]
 pub fn split_message(line: &Bytes) -> (Bytes, Bytes) {
     let (word, text) = match line.iter().position(|byte| *byte == b' ') {
         Some(space) => (line.slice(..space), line.slice(space + 1..)),
         None => (line.clone(), Bytes::new()),
     };
-    let start = usize::from(word.first() == Some(&b'@'));
-    let end = word.len() - usize::from(word.ends_with(b":") || word.ends_with(b","));
-    // Of a sign alone nothing would be left to be named in the answer.
-    let to = if start < end { word.slice(start..end) } else { word };
+    let to = std::str::from_utf8(&word).map(addressee).unwrap_or_default();
+    // Of signs alone nothing would be left to be named in the answer.
+    let to = if to.is_empty() { word } else { word.slice_ref(to.as_bytes()) };
     (to, text)
 }
 
