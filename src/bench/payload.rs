@@ -3,30 +3,19 @@
 //! Everything is printable ASCII, so that it passes through every dialect and can be read in a capture.
 
 /// Bytes of a stamp, and so the smallest message.
-pub const STAMP_BYTES: usize = SENDER_DIGITS + SEQUENCE_DIGITS + TIME_DIGITS;
+pub const STAMP_BYTES: usize = (SENDER_DIGITS + SEQUENCE_DIGITS + TIME_DIGITS) as usize;
 /// Largest message, in bytes: names and separators still fit into an original frame.
 pub const MAX_BYTES: usize = 32_640;
 /// The sender that probes use; no run has so many.
 pub const PROBE: u16 = (1 << (6 * SENDER_DIGITS)) - 1;
 
-const SENDER_DIGITS: usize = 2;
+const SENDER_DIGITS: u32 = 2;
 /// 68 thousand million messages per sender.
-const SEQUENCE_DIGITS: usize = 6;
+const SEQUENCE_DIGITS: u32 = 6;
 /// 78 hours in nanoseconds.
-const TIME_DIGITS: usize = 8;
-const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
-const NO_DIGIT: u8 = 0xff;
-const VALUES: [u8; 256] = values();
-
-const fn values() -> [u8; 256] {
-    let mut values = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < DIGITS.len() {
-        values[DIGITS[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-}
+const TIME_DIGITS: u32 = 8;
+/// The digit 0. The other 63 follow it in ASCII, all of them printable, so that eight are read at once.
+const ZERO: u64 = u64::from_ne_bytes([b'0'; 8]);
 
 /// The beginning of every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,41 +33,40 @@ impl Stamp {
     #[must_use]
     pub fn encode(self) -> [u8; STAMP_BYTES] {
         let mut text = [0; STAMP_BYTES];
-        let (sender, rest) = text.split_at_mut(SENDER_DIGITS);
-        let (sequence, time) = rest.split_at_mut(SEQUENCE_DIGITS);
-        put(sender, self.sender.into());
-        put(sequence, self.sequence);
-        put(time, self.time_ns);
+        let (id, time) = text.split_at_mut(STAMP_BYTES / 2);
+        id.copy_from_slice(&digits((u64::from(self.sender) << (6 * SEQUENCE_DIGITS)) | self.sequence));
+        time.copy_from_slice(&digits(self.time_ns));
         text
     }
 
     /// Reads the beginning of a message; `None` if it is no stamp.
     #[must_use]
+    #[inline]
     pub fn decode(text: &[u8]) -> Option<Self> {
-        let text = text.first_chunk::<STAMP_BYTES>()?;
-        let (sender, rest) = text.split_at(SENDER_DIGITS);
-        let (sequence, time) = rest.split_at(SEQUENCE_DIGITS);
-        // Checked once for all digits: only what is none sets the upper bits.
-        let mut all = 0;
-        let sender = get(sender, &mut all) as u16;
-        let stamp = Self { sender, sequence: get(sequence, &mut all), time_ns: get(time, &mut all) };
-        (all < 64).then_some(stamp)
+        let (id, rest) = text.split_first_chunk()?;
+        let (id, time_ns) = (number(*id)?, number(*rest.first_chunk()?)?);
+        let sender = (id >> (6 * SEQUENCE_DIGITS)) as u16;
+        Some(Self { sender, sequence: id & ((1 << (6 * SEQUENCE_DIGITS)) - 1), time_ns })
     }
 }
 
-fn put(out: &mut [u8], mut number: u64) {
-    for digit in out.iter_mut().rev() {
-        *digit = DIGITS[(number & 63) as usize];
-        number >>= 6;
-    }
+/// The last 48 bits of a number in eight digits, the highest first.
+fn digits(number: u64) -> [u8; 8] {
+    let spread = (number & 0x00ff_ffff) | ((number >> 24 & 0x00ff_ffff) << 32);
+    let spread = (spread & 0x0000_0fff_0000_0fff) | ((spread & 0x00ff_f000_00ff_f000) << 4);
+    let spread = (spread & 0x003f_003f_003f_003f) | ((spread & 0x0fc0_0fc0_0fc0_0fc0) << 2);
+    (spread + ZERO).to_be_bytes()
 }
 
-fn get(text: &[u8], all: &mut u8) -> u64 {
-    text.iter().fold(0, |number, digit| {
-        let value = VALUES[usize::from(*digit)];
-        *all |= value;
-        (number << 6) | u64::from(value & 63)
-    })
+/// The number that eight digits are; `None` if one of them is none.
+#[inline]
+fn number(digits: [u8; 8]) -> Option<u64> {
+    let digits = u64::from_be_bytes(digits);
+    // Whatever is below the first digit, or too far above it, leaves an upper bit in its byte or in the next.
+    let spread = digits.checked_sub(ZERO).filter(|spread| spread & 0xc0c0_c0c0_c0c0_c0c0 == 0)?;
+    let joined = (spread & 0x003f_003f_003f_003f) | ((spread & 0x3f00_3f00_3f00_3f00) >> 2);
+    let joined = (joined & 0x0000_0fff_0000_0fff) | ((joined & 0x0fff_0000_0fff_0000) >> 4);
+    Some((joined & 0x00ff_ffff) | (joined >> 32 << 24))
 }
 
 /// What follows the stamp in a message of `size_bytes`.
@@ -106,7 +94,7 @@ mod tests {
         fn other_text_is_no_stamp(at in 0..STAMP_BYTES, byte in any::<u8>()) {
             let mut text = Stamp { sender: 1, sequence: 2, time_ns: 3 }.encode();
             text[at] = byte;
-            prop_assert_eq!(Stamp::decode(&text).is_some(), DIGITS.contains(&byte));
+            prop_assert_eq!(Stamp::decode(&text).is_some(), (b'0'..b'0' + 64).contains(&byte));
             prop_assert_eq!(Stamp::decode(&text[1..]), None);
         }
     }

@@ -80,6 +80,7 @@ fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+#[inline]
 pub(super) fn hear(bytes: &[u8]) -> Result<Option<(usize, Event<'_>)>, SpeechError> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let [kind, subkind, length @ .., first_high, first_low] = *header;
@@ -103,6 +104,7 @@ pub(super) fn hear(bytes: &[u8]) -> Result<Option<(usize, Event<'_>)>, SpeechErr
 }
 
 /// `SENDER 0x00 RECEIVER 0x20 TEXT`, of which the first part ends before the space.
+#[inline]
 fn message(body: &[u8], first_part: usize) -> Result<Event<'_>, SpeechError> {
     let (names, rest) = body.split_at(first_part);
     let from = names.iter().position(|byte| *byte == 0).map(|end| &names[..end]);

@@ -55,6 +55,7 @@ pub(super) fn put_reference(out: &mut [u8], mut sequence: u64) {
     }
 }
 
+#[inline]
 pub(super) fn hear(bytes: &[u8]) -> Result<Option<(usize, Event<'_>)>, SpeechError> {
     let Some(newline) = bytes.iter().take(MAX_LINE_BYTES).position(|byte| *byte == b'\n') else {
         return if bytes.len() < MAX_LINE_BYTES { Ok(None) } else { Err(SpeechError::Malformed("line of NATS")) };
