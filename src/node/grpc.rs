@@ -5,7 +5,6 @@
 //! and from HTTP/2 to the log, as they are: one copy less for each link of the one that sends, one less for each that receives.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -19,6 +18,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, body::Body, transport::Channel};
 use tower::{Service as _, ServiceExt as _};
 
+use super::pieces::Pieces;
 use crate::wire::{peer::PeerFrame, peer_codec};
 
 /// The path of the one method.
@@ -208,66 +208,6 @@ impl Stream for Incoming {
         let message = ready!(self.poll_message(context));
         self.is_over = !matches!(message, Some(Ok(_)));
         Poll::Ready(message)
-    }
-}
-
-/// Bytes as they were received, one piece after the other.
-#[derive(Default)]
-struct Pieces {
-    /// None is empty.
-    pieces: VecDeque<Bytes>,
-    length: usize,
-}
-
-impl Pieces {
-    fn push(&mut self, piece: Bytes) {
-        self.length += piece.len();
-        if !piece.is_empty() {
-            self.pieces.push_back(piece);
-        }
-    }
-}
-
-impl Buf for Pieces {
-    fn remaining(&self) -> usize {
-        self.length
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.pieces.front().map_or(&[], |piece| &piece[..])
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.length, "advanced by {count} of {}", self.length);
-        self.length -= count;
-        while count > 0
-            && let Some(piece) = self.pieces.front_mut()
-        {
-            let here = count.min(piece.len());
-            piece.advance(here);
-            count -= here;
-            if piece.is_empty() {
-                self.pieces.pop_front();
-            }
-        }
-    }
-
-    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
-        match self.pieces.front_mut() {
-            Some(piece) if piece.len() == length => {
-                self.length -= length;
-                self.pieces.pop_front().unwrap_or_default()
-            }
-            Some(piece) if piece.len() > length => {
-                self.length -= length;
-                piece.split_to(length)
-            }
-            _ => {
-                let mut joined = BytesMut::with_capacity(length);
-                joined.put(self.take(length));
-                joined.freeze()
-            }
-        }
     }
 }
 

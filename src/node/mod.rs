@@ -21,6 +21,7 @@ mod linked;
 mod metrics;
 mod outbox;
 mod peer_door;
+mod pieces;
 mod places;
 mod router;
 mod session;

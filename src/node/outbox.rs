@@ -5,16 +5,19 @@
 
 use std::mem;
 
+use bytes::{Buf as _, Bytes};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::hub::Mark;
+use super::{hub::Mark, pieces::Pieces};
 use crate::wire::peer::PeerFrame;
 
 /// What is written to a client next.
 #[derive(Debug, Default)]
 pub struct Batch {
-    pub bytes: Vec<u8>,
+    pub bytes: Pieces,
+    /// Bytes that were put in, written or not.
+    pub total_bytes: usize,
     /// What to report.
     pub marks: Vec<Mark>,
     /// At which byte each message that has a mark is written.
@@ -24,12 +27,22 @@ pub struct Batch {
 impl Batch {
     /// Appends bytes, with marks that stand in them.
     pub fn push(&mut self, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
+        let start = self.total_bytes;
+        self.bytes.copy(bytes);
+        self.total_bytes += bytes.len();
         for (end, mark) in marks {
             self.ends.push(start + end);
             self.mark(mark);
         }
+    }
+
+    /// Appends bytes that others are sent too. The messages that the marks are for end at `ends`.
+    pub fn share(&mut self, bytes: &Bytes, ends: &[usize], marks: impl IntoIterator<Item = Mark>) {
+        let start = self.total_bytes;
+        self.bytes.share(bytes);
+        self.total_bytes += bytes.len();
+        self.ends.extend(ends.iter().map(|end| start + end));
+        marks.into_iter().for_each(|mark| self.mark(mark));
     }
 
     fn mark(&mut self, mark: Mark) {
@@ -39,11 +52,11 @@ impl Batch {
     }
 
     fn append(&mut self, other: &mut Self) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&other.bytes);
+        let start = self.total_bytes;
+        self.bytes.append(&mut other.bytes);
+        self.total_bytes += mem::take(&mut other.total_bytes);
         self.ends.extend(other.ends.drain(..).map(|end| start + end));
         other.marks.drain(..).for_each(|mark| self.mark(mark));
-        other.bytes.clear();
     }
 
     /// Messages that have a mark.
@@ -52,9 +65,10 @@ impl Batch {
         self.ends.len()
     }
 
-    /// The marks of the messages of which not all bytes are within the first so many.
+    /// The marks of the messages of which not all bytes were taken off.
     #[must_use]
-    pub fn unwritten(self, written_bytes: usize) -> Vec<Mark> {
+    pub fn unwritten(self) -> Vec<Mark> {
+        let written_bytes = self.total_bytes - self.bytes.remaining();
         let mut written = self.ends.partition_point(|end| *end <= written_bytes) as u64;
         let left = self.marks.into_iter().filter_map(|mark| {
             let count = written.min(mark.count);
@@ -64,16 +78,26 @@ impl Batch {
         left.collect()
     }
 
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    /// Whether there is anything to write.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        !self.bytes.has_remaining()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.total_bytes = 0;
+        self.marks.clear();
+        self.ends.clear();
     }
 }
 
+/// Batches are in boxes of their own: an idle client has none.
 #[derive(Debug, Default)]
 struct ClientState {
-    next: Batch,
-    /// Emptied, for use again; only while there is much to write, so that an idle client costs none.
-    spare: Option<Batch>,
+    next: Option<Box<Batch>>,
+    /// Emptied, for use again; only while there is much to write.
+    spare: Option<Box<Batch>>,
     /// Bytes that the task has taken and not yet written.
     writing_bytes: usize,
     is_closing: bool,
@@ -83,8 +107,12 @@ struct ClientState {
 }
 
 impl ClientState {
+    fn next_bytes(&self) -> usize {
+        self.next.as_ref().map_or(0, |next| next.total_bytes)
+    }
+
     fn waiting_bytes(&self) -> usize {
-        self.next.bytes.len() + self.writing_bytes
+        self.next_bytes() + self.writing_bytes
     }
 }
 
@@ -107,22 +135,21 @@ impl ClientOutbox {
     }
 
     /// An empty batch to fill.
-    pub fn begin(&self) -> Batch {
+    pub fn begin(&self) -> Box<Batch> {
         self.state.lock().spare.take().unwrap_or_default()
     }
 
     /// Appends what is in the batch, and wakes the task. If it is the last, the connection ends behind it.
-    pub fn push(&self, batch: &mut Batch, is_last: bool) {
+    pub fn push(&self, mut batch: Box<Batch>, is_last: bool) {
         {
             let mut state = self.state.lock();
-            state.is_overflown |= state.next.bytes.len() > self.max_bytes.saturating_mul(MAX_OVERFLOW);
+            state.is_overflown |= state.next_bytes() > self.max_bytes.saturating_mul(MAX_OVERFLOW);
             if state.is_overflown {
                 state.is_closing = true;
-                *batch = Batch::default();
-            } else if state.next.is_empty() && state.next.marks.is_empty() {
-                state.next = mem::take(batch);
+            } else if let Some(next) = &mut state.next {
+                next.append(&mut batch);
             } else {
-                state.next.append(batch);
+                state.next = Some(batch);
             }
             // Under one lock: the task must not see the one without the other.
             state.is_closing |= is_last;
@@ -158,45 +185,41 @@ impl ClientOutbox {
     }
 
     /// Takes everything; `None` if there is nothing. `written` must follow.
-    pub fn take(&self) -> Option<Batch> {
+    pub fn take(&self) -> Option<Box<Batch>> {
         let mut state = self.state.lock();
-        if state.next.is_empty() {
-            return None;
-        }
-        state.writing_bytes = state.next.bytes.len();
-        Some(mem::take(&mut state.next))
+        let batch = state.next.take_if(|next| !next.is_written())?;
+        state.writing_bytes = batch.total_bytes;
+        Some(batch)
     }
 
     /// What was taken is written. True if the router waits to hear that there is room.
-    pub fn written(&self, mut batch: Batch) -> bool {
+    pub fn written(&self, mut batch: Box<Batch>) -> bool {
         let mut state = self.state.lock();
         state.writing_bytes = 0;
-        state.spare = (!state.next.is_empty()).then(|| {
-            batch.bytes.clear();
-            batch.marks.clear();
-            batch.ends.clear();
+        state.spare = state.next.is_some().then(|| {
+            batch.clear();
             batch
         });
-        state.next.bytes.len() < self.max_bytes / 2 && mem::take(&mut state.tell_when_drained)
+        state.next_bytes() < self.max_bytes / 2 && mem::take(&mut state.tell_when_drained)
     }
 
     /// Whether the connection ends now: it is being closed and everything is written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let state = self.state.lock();
-        state.is_closing && state.next.bytes.is_empty() && state.writing_bytes == 0
+        state.is_closing && state.next_bytes() == 0 && state.writing_bytes == 0
     }
 
     /// What was taken and could not be written, when the connection has ended.
     pub fn return_marks(&self, marks: Vec<Mark>) {
         let mut state = self.state.lock();
         state.writing_bytes = 0;
-        state.next.marks.splice(0..0, marks);
+        state.next.get_or_insert_default().marks.splice(0..0, marks);
     }
 
     /// What was never written, when the connection has ended.
     pub fn unwritten(&self) -> Vec<Mark> {
-        mem::take(&mut self.state.lock().next.marks)
+        self.state.lock().next.take().map(|next| next.marks).unwrap_or_default()
     }
 }
 
@@ -313,8 +336,9 @@ mod tests {
                 }
             }
             all.append(&mut staged);
-            prop_assert_eq!((all.bytes.len(), all.marked_messages()), (end, naive.len()));
-            let left = all.unwritten(written);
+            prop_assert_eq!((all.bytes.remaining(), all.marked_messages()), (end, naive.len()));
+            all.bytes.advance(written.min(end));
+            let left = all.unwritten();
             let mut neighbours = left.windows(2).filter_map(|pair| <&[Mark; 2]>::try_from(pair).ok());
             prop_assert!(neighbours.all(|[one, next]| !one.clone().take_next(next)));
             let left: Vec<u64> = left.iter().flat_map(|mark| mark.number..mark.number + mark.count).collect();

@@ -244,11 +244,8 @@ impl<W: World> Session<W> {
     }
 
     async fn report_written(&mut self, writing: &mut Writing) {
-        if writing.is_busy() {
-            return;
-        }
-        let Writing { mut batch, .. } = std::mem::take(writing);
-        self.context.metrics.count_written(batch.bytes.len(), batch.marked_messages());
+        let Some(mut batch) = writing.0.take_if(|batch| batch.is_written()) else { return };
+        self.context.metrics.count_written(batch.total_bytes, batch.marked_messages());
         let mut reports = Vec::new();
         if !batch.marks.is_empty() {
             let written_unix_us = self.context.world.unix_us();
@@ -276,19 +273,18 @@ impl<W: World> Session<W> {
             // The router's answer to the last input comes before the answer to this.
             self.context.router.status().await;
             loop {
-                if !writing.is_busy() {
-                    self.outbox.written(std::mem::take(&mut writing.batch));
-                    writing.begin(&self.outbox);
-                }
-                if !writing.is_busy() {
-                    return;
-                }
                 while writing.is_busy() {
                     if writing.step(&mut self.writer).await.is_err() {
                         return;
                     }
                 }
-                writing.batch = Batch::default();
+                if let Some(batch) = writing.0.take() {
+                    self.outbox.written(batch);
+                }
+                writing.begin(&self.outbox);
+                if !writing.is_busy() {
+                    return;
+                }
             }
         };
         let _ = timeout(CLOSING_TIMEOUT, closed).await;
@@ -317,36 +313,31 @@ struct Taken {
 
 /// What is being written now.
 #[derive(Debug, Default)]
-struct Writing {
-    batch: Batch,
-    written: usize,
-}
+struct Writing(Option<Box<Batch>>);
 
 impl Writing {
     fn is_busy(&self) -> bool {
-        self.written < self.batch.bytes.len()
+        self.0.as_ref().is_some_and(|batch| !batch.is_written())
     }
 
     fn begin(&mut self, outbox: &ClientOutbox) {
         if let Some(batch) = outbox.take() {
-            *self = Self { batch, written: 0 };
+            self.0 = Some(batch);
         }
     }
 
     /// Writes as much as the socket takes. Safe to cancel: nothing is lost between two calls.
     async fn step(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let count = writer.write(&self.batch.bytes[self.written..]).await?;
-        if count == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+        let Some(batch) = &mut self.0 else { return Ok(()) };
+        match writer.write_buf(&mut batch.bytes).await? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            _ => Ok(()),
         }
-        self.written += count;
-        Ok(())
     }
 
     /// The connection ends: marks of what was not written are not to be reported as delivered.
     fn give_back(&mut self, outbox: &ClientOutbox) {
-        outbox.return_marks(std::mem::take(&mut self.batch).unwritten(self.written));
-        self.written = 0;
+        outbox.return_marks(self.0.take().map(|batch| batch.unwritten()).unwrap_or_default());
     }
 }
 

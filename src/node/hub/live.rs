@@ -3,7 +3,8 @@
 //! Messages of a run that follow each other and are for the same people are handed over as one *streak*: their readers are
 //! looked up once, each dialect's words are made once, and each reader's output takes all of it at once.
 
-use smallvec::SmallVec;
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     ClientId, Hub, Mark, Now, Ports,
@@ -30,24 +31,36 @@ struct Streak<'a> {
     to: Addressee<'a>,
     /// Each with its position in the order of application.
     messages: Vec<(u64, Said<'a>)>,
+    /// Whose they are: each who is not the one before.
+    senders: SmallVec<[Registration; 2]>,
     text_bytes: usize,
 }
 
-/// A streak in the words of one dialect: each message ends at its mark.
-#[derive(Default)]
+/// A streak in the words of one dialect.
 struct Words {
-    bytes: Vec<u8>,
+    bytes: Bytes,
+    /// Where each message ends.
     ends: Vec<usize>,
+    /// Where each message ends that has a mark, if not all have one.
+    marked_ends: Option<Vec<usize>>,
 }
 
 impl Words {
     fn of(streak: &Streak<'_>, dialect: Dialect) -> Self {
-        let mut words = Self::default();
+        let (mut bytes, mut ends) = (Vec::with_capacity(streak.text_bytes * 3 / 2), Vec::new());
+        ends.reserve(streak.messages.len());
         for (_, said) in &streak.messages {
-            said.put(dialect, false, &mut words.bytes);
-            words.ends.push(words.bytes.len());
+            said.put(dialect, false, &mut bytes);
+            ends.push(bytes.len());
         }
-        words
+        let is_marked = || streak.messages.iter().map(|(_, said)| said.has_mark());
+        let marked_ends = (!is_marked().all(|is_marked| is_marked))
+            .then(|| ends.iter().zip(is_marked()).filter_map(|(end, is_marked)| is_marked.then_some(*end)).collect());
+        Self { bytes: bytes.into(), ends, marked_ends }
+    }
+
+    fn marked_ends(&self) -> &[usize] {
+        self.marked_ends.as_ref().unwrap_or(&self.ends)
     }
 
     fn message(&self, index: usize) -> &[u8] {
@@ -57,9 +70,14 @@ impl Words {
     }
 }
 
-/// The words of a streak, each made when the first reader wants them.
+/// What readers of a streak get, made once for all of them.
 #[derive(Default)]
-struct Wording([Option<Words>; 3]);
+struct Wording {
+    /// For each dialect, made when the first reader wants them.
+    words: [Option<Words>; 3],
+    /// Those of the first reader; those of the others differ in the recipient.
+    marks: Option<SmallVec<[Mark; 1]>>,
+}
 
 impl Wording {
     fn of(&mut self, streak: &Streak<'_>, dialect: Dialect) -> &Words {
@@ -68,14 +86,20 @@ impl Wording {
             Dialect::Lines => 1,
             Dialect::Extended => 2,
         };
-        self.0[place].get_or_insert_with(|| Words::of(streak, dialect))
+        self.words[place].get_or_insert_with(|| Words::of(streak, dialect))
+    }
+
+    fn marks(&mut self, streak: &Streak<'_>, recipient: Registration, now: Now) -> impl Iterator<Item = Mark> + use<> {
+        let marks = self.marks.get_or_insert_with(|| streak.marks(recipient, now)).clone();
+        marks.into_iter().map(move |mark| Mark { recipient, ..mark })
     }
 }
 
 impl<'a> Streak<'a> {
     fn new(position: u64, said: Said<'a>) -> Self {
-        let text_bytes = said.message.text.len();
-        Self { to: said.message.to, messages: vec![(position, said)], text_bytes }
+        let Message { to, sender_registration, text, .. } = said.message;
+        let senders = smallvec![sender_registration];
+        Self { to, messages: vec![(position, said)], senders, text_bytes: text.len() }
     }
 
     fn takes(&self, said: &Said<'_>) -> bool {
@@ -84,16 +108,29 @@ impl<'a> Streak<'a> {
 
     fn push(&mut self, position: u64, said: Said<'a>) {
         self.text_bytes += said.message.text.len();
+        if self.senders.last() != Some(&said.message.sender_registration) {
+            self.senders.push(said.message.sender_registration);
+        }
         self.messages.push((position, said));
+    }
+
+    /// What is to be reported of it for one reader.
+    fn marks(&self, recipient: Registration, now: Now) -> SmallVec<[Mark; 1]> {
+        let mut marks: SmallVec<[Mark; 1]> = SmallVec::new();
+        for mark in self.messages.iter().filter_map(|(_, said)| said.mark(recipient, now, None)) {
+            if !marks.last_mut().is_some_and(|last| last.take_next(&mark)) {
+                marks.push(mark);
+            }
+        }
+        marks
     }
 
     /// Whether all of it is for somebody, and new to them, without looking at each message.
     fn is_all_for(&self, registration: Registration, past: &Past) -> bool {
         let Some((_, first)) = self.messages.first() else { return false };
-        let is_said_by = |(_, said): &(u64, Said<'_>)| said.message.sender_registration == registration;
         let was_here = match self.to {
             Addressee::Person(..) | Addressee::Owner(..) => true,
-            Addressee::Everyone => first.time > past.since && !self.messages.iter().any(is_said_by),
+            Addressee::Everyone => first.time > past.since && !self.senders.contains(&registration),
             // Their time in the room differs from message to message.
             Addressee::Room(_) => false,
         };
@@ -190,11 +227,13 @@ impl Hub {
         if !matches!(state.cursor, Cursor::Live) {
             return;
         }
+        let is_all_theirs = streak.is_all_for(registration, &state.past);
+        let marks = is_all_theirs.then(|| wording.marks(streak, registration, now));
         let words = wording.of(streak, state.dialect);
-        if streak.is_all_for(registration, &state.past) && ports.client_room_bytes(client) >= words.bytes.len() {
-            let marks = words.ends.iter().zip(&streak.messages);
-            let marks = marks.filter_map(|(end, (_, said))| Some((*end, said.mark(registration, now, None)?)));
-            return ports.to_client(client, &words.bytes, marks);
+        if let Some(marks) = marks
+            && ports.client_room_bytes(client) >= words.bytes.len()
+        {
+            return ports.share_with_client(client, &words.bytes, words.marked_ends(), marks);
         }
         let is_to_person = streak.to.person().is_some();
         for (index, (position, said)) in streak.messages.iter().enumerate() {
@@ -233,11 +272,17 @@ impl Hub {
 }
 
 impl Said<'_> {
-    /// What is to be reported once the message is written to somebody's socket; nothing for most broadcasts.
+    /// Whether something is to be reported once it is written to somebody's socket; not for most broadcasts.
+    fn has_mark(&self) -> bool {
+        let Message { to, receipts, trace, .. } = &self.message;
+        to.person().is_some() || *receipts || trace.is_some()
+    }
+
+    /// What is to be reported once the message is written to somebody's socket.
     pub(super) fn mark(&self, recipient: Registration, now: Now, replayed_from_unix_ms: Option<u64>) -> Option<Mark> {
         let Message { to, receipts, trace, .. } = self.message;
         let is_direct = to.person().is_some();
-        (is_direct || receipts || trace.is_some()).then_some(Mark {
+        self.has_mark().then_some(Mark {
             origin: self.origin,
             number: self.number,
             count: 1,

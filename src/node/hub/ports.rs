@@ -1,5 +1,7 @@
 //! What the hub needs from the world outside.
 
+use bytes::Bytes;
+
 use super::storage::ToStore;
 use crate::{
     chat::{Passphrase, Registration, Trace},
@@ -15,6 +17,17 @@ pub trait Ports {
     /// Appends to what a client will be sent: of these bytes, each mark is due where it stands. Never waits; the caller
     /// minds the room.
     fn to_client(&mut self, client: ClientId, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>);
+
+    /// Appends to what a client will be sent what others are sent too: the messages that the marks are for end at `ends`.
+    fn share_with_client(
+        &mut self,
+        client: ClientId,
+        bytes: &Bytes,
+        ends: &[usize],
+        marks: impl IntoIterator<Item = Mark>,
+    ) {
+        self.to_client(client, bytes, ends.iter().copied().zip(marks.into_iter().flat_map(Mark::each)));
+    }
 
     /// How far a client's output is below its bound, in bytes; if it is not, `FromClient::Drained` follows once it is.
     fn client_room_bytes(&mut self, client: ClientId) -> usize;
@@ -102,6 +115,11 @@ impl Mark {
             self.count += next.count;
         }
         is_alike
+    }
+
+    /// One for each of its messages.
+    fn each(self) -> impl Iterator<Item = Self> {
+        (0..self.count).map(move |index| Self { number: self.number + index, count: 1, ..self.clone() })
     }
 
     /// What is left of it without its first messages, if there are more.

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
@@ -42,29 +43,32 @@ pub(super) struct ClientOutput {
     pub(super) outbox: Arc<ClientOutbox>,
     /// Where the client comes from: guesses at passphrases are limited for each address.
     address: IpAddr,
-    staged: Batch,
+    /// Only while there is something to flush.
+    staged: Option<Box<Batch>>,
     is_closing: bool,
-    is_touched: bool,
 }
 
 impl ClientOutput {
     pub(super) fn new(outbox: Arc<ClientOutbox>, address: IpAddr) -> Self {
-        Self { outbox, address, staged: Batch::default(), is_closing: false, is_touched: false }
+        Self { outbox, address, staged: None, is_closing: false }
     }
 
     /// Notes that it is to be flushed.
-    fn touch(&mut self, id: ClientId, touched: &mut Vec<ClientId>) -> &mut Self {
-        if !std::mem::replace(&mut self.is_touched, true) {
-            self.staged = self.outbox.begin();
+    fn touch(&mut self, id: ClientId, touched: &mut Vec<ClientId>) -> &mut Batch {
+        self.staged.get_or_insert_with(|| {
             touched.push(id);
-        }
-        self
+            self.outbox.begin()
+        })
+    }
+
+    fn room_bytes(&self) -> usize {
+        self.outbox.room_bytes(self.staged.as_ref().map_or(0, |staged| staged.total_bytes))
     }
 
     pub(super) fn flush(&mut self) {
-        self.is_touched = false;
-        self.outbox.push(&mut self.staged, self.is_closing);
-        self.staged = Batch::default();
+        if let Some(staged) = self.staged.take() {
+            self.outbox.push(staged, self.is_closing);
+        }
     }
 }
 
@@ -128,7 +132,7 @@ impl Outputs {
         }
     }
 
-    fn client(&mut self, client: ClientId) -> Option<&mut ClientOutput> {
+    fn staged(&mut self, client: ClientId) -> Option<&mut Batch> {
         let touched = &mut self.touched_clients;
         self.clients.get_mut(&client).map(|output| output.touch(client, touched))
     }
@@ -144,17 +148,31 @@ impl Outputs {
 
 impl Ports for Outputs {
     fn to_client(&mut self, client: ClientId, bytes: &[u8], marks: impl IntoIterator<Item = (usize, Mark)>) {
-        if let Some(output) = self.client(client) {
-            output.staged.push(bytes, marks);
+        if let Some(staged) = self.staged(client) {
+            staged.push(bytes, marks);
+        }
+    }
+
+    fn share_with_client(
+        &mut self,
+        client: ClientId,
+        bytes: &Bytes,
+        ends: &[usize],
+        marks: impl IntoIterator<Item = Mark>,
+    ) {
+        if let Some(staged) = self.staged(client) {
+            staged.share(bytes, ends, marks);
         }
     }
 
     fn client_room_bytes(&mut self, client: ClientId) -> usize {
-        self.clients.get(&client).map_or(0, |output| output.outbox.room_bytes(output.staged.bytes.len()))
+        self.clients.get(&client).map_or(0, |output| output.room_bytes())
     }
 
     fn close_client(&mut self, client: ClientId) {
-        if let Some(output) = self.client(client) {
+        let touched = &mut self.touched_clients;
+        if let Some(output) = self.clients.get_mut(&client) {
+            output.touch(client, touched);
             output.is_closing = true;
         }
     }
