@@ -380,6 +380,10 @@ impl Log {
     }
 
     fn chunk_at(log: &OriginLog, number: u64) -> Option<&Chunk> {
+        // Most often the last is wanted; the way to another goes through memory that is not in the cache.
+        if let Some(last) = log.chunks.back().filter(|last| last.first <= number) {
+            return (number <= last.last()).then_some(last);
+        }
         let index = log.chunks.partition_point(|chunk| chunk.last() < number);
         log.chunks.get(index).filter(|chunk| chunk.first <= number)
     }
