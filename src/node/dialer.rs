@@ -18,7 +18,8 @@ use tonic::transport::Endpoint;
 
 use super::{
     grpc,
-    peer_door::{LinkContext, LinkError, MAX_FRAMES_IN_FLIGHT, Wire, run_link},
+    link_outbox::LinkOutbox,
+    peer_door::{LinkContext, LinkError, Wire, run_link},
     world::World,
 };
 use crate::clique::Member;
@@ -168,9 +169,8 @@ impl<W: World> Dialer<W> {
             .initial_connection_window_size(WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES);
         let channel = endpoint.connect_with_connector(connector).await?;
-        let (outgoing, frames) = mpsc::channel(MAX_FRAMES_IN_FLIGHT);
-        let incoming = grpc::open(channel, frames).await?;
-        let wire = Wire { outgoing, incoming };
+        let outbox = Arc::new(LinkOutbox::new(self.context.max_output_bytes));
+        let wire = Wire::new(outbox.clone(), grpc::open(channel, outbox).await?);
         let (say, who) = oneshot::channel();
         let (context, peer) = (self.context.clone(), target.to_owned());
         let me = context.me;

@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,11 +15,10 @@ use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame};
-use tokio::sync::mpsc;
 use tonic::{Code, Status, body::Body, transport::Channel};
 use tower::{Service as _, ServiceExt as _};
 
-use super::pieces::Pieces;
+use super::{link_outbox::LinkOutbox, pieces::Pieces};
 use crate::wire::{peer::PeerFrame, peer_codec};
 
 /// The path of the one method.
@@ -37,13 +37,13 @@ const MIN_APART_BYTES: usize = 16 * 1024;
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: &str = "grpc-status";
 
-/// Opens the stream as the one who dials. What comes out of `frames` is sent.
+/// Opens the stream as the one who dials. What is in the outbox is sent.
 ///
 /// # Errors
 /// If the other side cannot be reached, or refuses.
-pub async fn open(mut channel: Channel, frames: mpsc::Receiver<PeerFrame>) -> Result<Incoming, Status> {
+pub async fn open(mut channel: Channel, outbox: Arc<LinkOutbox>) -> Result<Incoming, Status> {
     let failed = |error: tonic::transport::Error| Status::from_error(Box::new(error));
-    let mut request = Request::new(Body::new(Outgoing::new(frames, None)));
+    let mut request = Request::new(Body::new(Outgoing::new(outbox, None)));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = http::Uri::from_static(LINK_PATH);
     *request.version_mut() = Version::HTTP_2;
@@ -61,9 +61,9 @@ pub async fn open(mut channel: Channel, frames: mpsc::Receiver<PeerFrame>) -> Re
 
 /// The answer of the one who was dialled.
 #[must_use]
-pub fn answer(frames: mpsc::Receiver<PeerFrame>) -> Response<Body> {
+pub fn answer(outbox: Arc<LinkOutbox>) -> Response<Body> {
     let success = HeaderMap::from_iter([(header::HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))]);
-    let mut response = Response::new(Body::new(Outgoing::new(frames, Some(success))));
+    let mut response = Response::new(Body::new(Outgoing::new(outbox, Some(success))));
     response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
     response
 }
@@ -74,7 +74,7 @@ fn refusal(headers: &HeaderMap) -> Option<Status> {
 
 /// What is sent.
 struct Outgoing {
-    frames: mpsc::Receiver<PeerFrame>,
+    outbox: Arc<LinkOutbox>,
     /// Encoded, and not yet given to HTTP/2.
     gathered: BytesMut,
     /// Entries that follow it.
@@ -84,8 +84,8 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn new(frames: mpsc::Receiver<PeerFrame>, trailers: Option<HeaderMap>) -> Self {
-        Self { frames, gathered: BytesMut::with_capacity(BUFFER_BYTES), entries: Bytes::new(), trailers }
+    fn new(outbox: Arc<LinkOutbox>, trailers: Option<HeaderMap>) -> Self {
+        Self { outbox, gathered: BytesMut::with_capacity(BUFFER_BYTES), entries: Bytes::new(), trailers }
     }
 
     fn put(&mut self, frame: &PeerFrame) {
@@ -116,7 +116,7 @@ impl http_body::Body for Outgoing {
         let data = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
         let mut is_over = false;
         while self.entries.is_empty() && self.gathered.len() < GATHERED_BYTES {
-            match self.frames.poll_recv(context) {
+            match self.outbox.poll_frame(context) {
                 Poll::Ready(Some(frame)) => self.put(&frame),
                 Poll::Ready(None) => {
                     is_over = true;
@@ -136,6 +136,12 @@ impl http_body::Body for Outgoing {
         } else {
             Poll::Pending
         }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.outbox.abandon();
     }
 }
 

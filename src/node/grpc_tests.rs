@@ -19,12 +19,10 @@ fn entries(first: u64, length: usize) -> PeerFrame {
 
 /// What goes to HTTP/2 for these frames, piece by piece, and the trailers.
 async fn sent(frames: &[PeerFrame]) -> (Vec<Bytes>, Option<HeaderMap>) {
-    let (sender, receiver) = mpsc::channel(frames.len().max(1));
-    for frame in frames {
-        sender.send(frame.clone()).await.unwrap();
-    }
-    drop(sender);
-    let (mut body, mut pieces, mut trailers) = (answer(receiver).into_body(), Vec::new(), None);
+    let outbox = Arc::new(LinkOutbox::new(usize::MAX));
+    frames.iter().for_each(|frame| outbox.push(frame.clone()));
+    outbox.end();
+    let (mut body, mut pieces, mut trailers) = (answer(outbox).into_body(), Vec::new(), None);
     while let Some(frame) = body.frame().await {
         match frame.unwrap().into_data() {
             Ok(piece) => pieces.push(piece),

@@ -17,6 +17,7 @@ mod dialer;
 mod grpc;
 mod guests;
 pub mod hub;
+mod link_outbox;
 mod linked;
 mod metrics;
 mod outbox;

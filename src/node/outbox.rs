@@ -1,16 +1,18 @@
-//! Outputs with a bound: what the router has for a client or a peer, until its task has written it.
+//! The output of a client, with a bound: what the router has for it, until its task has written it.
 //!
 //! The router appends and never waits; the task swaps the whole content out and writes it in as few writes as
 //! possible. Both sides touch the lock for an instant only.
 
-use std::mem;
+use std::{
+    future::poll_fn,
+    mem,
+    task::{Poll, Waker},
+};
 
 use bytes::{Buf as _, Bytes};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::{hub::Mark, pieces::Pieces};
-use crate::wire::peer::PeerFrame;
 
 /// What is written to a client next.
 #[derive(Debug, Default)]
@@ -104,11 +106,19 @@ struct ClientState {
     /// Something did not fit; what comes after it must not be written either.
     is_overflown: bool,
     tell_when_drained: bool,
+    /// Of the task, while it waits for something to write.
+    waker: Option<Waker>,
 }
 
 impl ClientState {
     fn next_bytes(&self) -> usize {
         self.next.as_ref().map_or(0, |next| next.total_bytes)
+    }
+
+    fn take(&mut self) -> Option<Box<Batch>> {
+        let batch = self.next.take_if(|next| !next.is_written())?;
+        self.writing_bytes = batch.total_bytes;
+        Some(batch)
     }
 
     fn waiting_bytes(&self) -> usize {
@@ -120,7 +130,6 @@ impl ClientState {
 #[derive(Debug)]
 pub struct ClientOutbox {
     state: Mutex<ClientState>,
-    wake: Notify,
     max_bytes: usize,
 }
 
@@ -131,7 +140,7 @@ impl ClientOutbox {
     /// Entries are appended while fewer than `max_bytes` wait.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { state: Mutex::default(), wake: Notify::new(), max_bytes }
+        Self { state: Mutex::default(), max_bytes }
     }
 
     /// An empty batch to fill.
@@ -141,7 +150,7 @@ impl ClientOutbox {
 
     /// Appends what is in the batch, and wakes the task. If it is the last, the connection ends behind it.
     pub fn push(&self, mut batch: Box<Batch>, is_last: bool) {
-        {
+        let waker = {
             let mut state = self.state.lock();
             state.is_overflown |= state.next_bytes() > self.max_bytes.saturating_mul(MAX_OVERFLOW);
             if state.is_overflown {
@@ -153,8 +162,11 @@ impl ClientOutbox {
             }
             // Under one lock: the task must not see the one without the other.
             state.is_closing |= is_last;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
         }
-        self.wake.notify_one();
     }
 
     /// How many bytes of entries may be appended, where so many are to be already; if none, `written` will say when.
@@ -179,17 +191,27 @@ impl ClientOutbox {
         self.state.lock().is_closing
     }
 
-    /// Waits for something to do.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
+    /// Waits for something to write, and takes everything; or for the end, and then there is nothing. `written` must
+    /// follow. Safe to cancel.
+    pub async fn next(&self) -> Option<Box<Batch>> {
+        poll_fn(|context| {
+            let mut state = self.state.lock();
+            let batch = state.take();
+            if batch.is_some() || state.is_closing {
+                return Poll::Ready(batch);
+            }
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                waker => *waker = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Takes everything; `None` if there is nothing. `written` must follow.
     pub fn take(&self) -> Option<Box<Batch>> {
-        let mut state = self.state.lock();
-        let batch = state.next.take_if(|next| !next.is_written())?;
-        state.writing_bytes = batch.total_bytes;
-        Some(batch)
+        self.state.lock().take()
     }
 
     /// What was taken is written. True if the router waits to hear that there is room.
@@ -220,74 +242,6 @@ impl ClientOutbox {
     /// What was never written, when the connection has ended.
     pub fn unwritten(&self) -> Vec<Mark> {
         self.state.lock().next.take().map(|next| next.marks).unwrap_or_default()
-    }
-}
-
-#[derive(Debug, Default)]
-struct LinkState {
-    frames: Vec<PeerFrame>,
-    bytes: usize,
-    closing: Option<String>,
-    tell_when_drained: bool,
-}
-
-/// The output of one link.
-#[derive(Debug)]
-pub struct LinkOutbox {
-    state: Mutex<LinkState>,
-    wake: Notify,
-    /// Apart from `wake`, because a peer that takes nothing holds up the writing.
-    closed: Notify,
-    max_bytes: usize,
-}
-
-impl LinkOutbox {
-    /// Entries are appended while fewer than `max_bytes` wait.
-    #[must_use]
-    pub fn new(max_bytes: usize) -> Self {
-        Self { state: Mutex::default(), wake: Notify::new(), closed: Notify::new(), max_bytes }
-    }
-
-    pub fn push(&self, frame: PeerFrame) {
-        let mut state = self.state.lock();
-        state.bytes += frame.cost_bytes();
-        state.frames.push(frame);
-    }
-
-    /// Ends the link after what is there now.
-    pub fn close(&self, reason: &str) {
-        self.state.lock().closing.get_or_insert_with(|| reason.to_owned());
-        self.closed.notify_one();
-    }
-
-    pub fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    /// Whether entries may be appended; if not, `take` will say when.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        let mut state = self.state.lock();
-        let has_room = state.bytes < self.max_bytes;
-        state.tell_when_drained |= !has_room;
-        has_room
-    }
-
-    pub async fn woken(&self) {
-        self.wake.notified().await;
-    }
-
-    /// Takes all frames, and whether the router waits to hear that there is room.
-    pub fn take(&self) -> (Vec<PeerFrame>, bool) {
-        let mut state = self.state.lock();
-        state.bytes = 0;
-        (mem::take(&mut state.frames), mem::take(&mut state.tell_when_drained))
-    }
-
-    /// Waits until the link is to end, and says why.
-    pub async fn closed(&self) -> String {
-        self.closed.notified().await;
-        self.state.lock().closing.clone().unwrap_or_default()
     }
 }
 

@@ -17,10 +17,7 @@ use std::{
 use futures_util::StreamExt as _;
 use http::{Request, Response};
 use parking_lot::Mutex;
-use tokio::{
-    sync::mpsc,
-    time::{error::Elapsed, sleep, timeout},
-};
+use tokio::time::{error::Elapsed, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
@@ -29,9 +26,9 @@ use super::{
     grpc::{self, Incoming, LINK_PATH},
     guests::Guest,
     hub::FromLink,
+    link_outbox::LinkOutbox,
     linked::LinkedNodes,
     metrics::Metrics,
-    outbox::LinkOutbox,
     router::{Opening, RouterHandle},
     settings::NodeSettings,
     warnings::Warnings,
@@ -55,8 +52,6 @@ const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(100);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest reason of a peer's that is logged.
 const MAX_REASON_CHARS: usize = 200;
-/// Frames that wait between a link's task and the gRPC layer.
-pub const MAX_FRAMES_IN_FLIGHT: usize = 64;
 
 /// Why a link ended before or after it was taken up.
 #[derive(Debug, thiserror::Error)]
@@ -140,13 +135,33 @@ impl LinkContext {
 
 /// Frames out and frames in.
 pub struct Wire {
-    pub outgoing: mpsc::Sender<PeerFrame>,
-    pub incoming: Incoming,
+    outgoing: Outgoing,
+    incoming: Incoming,
+}
+
+/// The appending side of a link's output: the stream ends with it.
+struct Outgoing(Arc<LinkOutbox>);
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl Wire {
-    async fn send(&mut self, frame: PeerFrame) -> Result<(), LinkError> {
-        self.outgoing.send(frame).await.map_err(|_| LinkError::Closed)
+    #[must_use]
+    pub fn new(outbox: Arc<LinkOutbox>, incoming: Incoming) -> Self {
+        Self { outgoing: Outgoing(outbox), incoming }
+    }
+
+    fn send(&self, frame: PeerFrame) -> Result<(), LinkError> {
+        let Outgoing(outbox) = &self.outgoing;
+        if outbox.is_abandoned() {
+            return Err(LinkError::Closed);
+        }
+        outbox.push(frame);
+        outbox.wake();
+        Ok(())
     }
 
     async fn receive(&mut self) -> Result<PeerFrame, LinkError> {
@@ -186,9 +201,9 @@ impl Wire {
         let nonce: [u8; NONCE_BYTES] = rand::random();
         if dialed_by_us {
             let handshake = Handshake::dialer(secret.clone(), nonce);
-            self.send(PeerFrame::Challenge(nonce.to_vec())).await?;
+            self.send(PeerFrame::Challenge(nonce.to_vec()))?;
             let theirs = self.challenge().await?;
-            self.send(PeerFrame::Proof(handshake.prove(&theirs)?)).await?;
+            self.send(PeerFrame::Proof(handshake.prove(&theirs)?))?;
             // A stranger is told nothing, so this is all that a node with another secret notices.
             let proof = self.proof().await.map_err(|error| match error {
                 LinkError::Closed => LinkError::NotBelieved,
@@ -198,10 +213,10 @@ impl Wire {
         } else {
             let handshake = Handshake::acceptor(secret.clone(), nonce);
             let theirs = self.challenge().await?;
-            self.send(PeerFrame::Challenge(nonce.to_vec())).await?;
+            self.send(PeerFrame::Challenge(nonce.to_vec()))?;
             let proof = self.proof().await?;
             handshake.check(&theirs, &proof)?;
-            self.send(PeerFrame::Proof(handshake.prove(&theirs)?)).await?;
+            self.send(PeerFrame::Proof(handshake.prove(&theirs)?))?;
         }
         Ok(())
     }
@@ -209,7 +224,7 @@ impl Wire {
     async fn introduce(&mut self, context: &LinkContext, dialed_by_us: bool) -> Result<Hello, LinkError> {
         self.shake_hands(&context.secret, dialed_by_us).await?;
         let mine = context.router.hello().await.ok_or(LinkError::Stopping)?;
-        self.send(PeerFrame::Hello(Box::new(mine))).await?;
+        self.send(PeerFrame::Hello(Box::new(mine)))?;
         match self.receive().await? {
             PeerFrame::Hello(hello) => Ok(*hello),
             _ => Err(LinkError::Unexpected("hello")),
@@ -246,35 +261,24 @@ pub async fn run_link(
     context.warn_of_doubles(&hello);
     on_hello(&hello);
     let link = context.router.next_id();
-    let outbox = Arc::new(LinkOutbox::new(context.max_output_bytes));
+    let outbox = wire.outgoing.0.clone();
     let opening = Opening { dialed_by_us, hello: Box::new(hello) };
     context.router.open_link(link, outbox.clone(), opening).await;
     tracing::debug!(node, link, dialed_by_us, "link open");
     let end = move_frames(&mut wire, link, &outbox, &context).await;
     if matches!(end, LinkError::Stopping) {
-        let _ = timeout(FAREWELL_TIMEOUT, farewell(wire, &outbox)).await;
+        let _ = timeout(FAREWELL_TIMEOUT, farewell(wire)).await;
     }
     context.router.link(link, FromLink::Closed).await;
     Err(end)
 }
 
 async fn move_frames(wire: &mut Wire, link: u64, outbox: &LinkOutbox, context: &LinkContext) -> LinkError {
-    let outgoing = wire.outgoing.clone();
     let write = async {
-        loop {
-            let (frames, tell_drained) = outbox.take();
-            if tell_drained {
-                context.router.link(link, FromLink::Drained).await;
-            }
-            if frames.is_empty() {
-                outbox.woken().await;
-            }
-            for frame in frames {
-                if outgoing.send(frame).await.is_err() {
-                    return LinkError::Closed;
-                }
-            }
+        while outbox.drained().await {
+            context.router.link(link, FromLink::Drained).await;
         }
+        LinkError::Closed
     };
     let read = async {
         loop {
@@ -299,14 +303,8 @@ async fn move_frames(wire: &mut Wire, link: u64, outbox: &LinkOutbox, context: &
     }
 }
 
-/// Sends what is left, the goodbye last, and waits for the peer to close its side: only then has it read all.
-async fn farewell(wire: Wire, outbox: &LinkOutbox) {
-    let Wire { outgoing, mut incoming } = wire;
-    for frame in outbox.take().0 {
-        if outgoing.send(frame).await.is_err() {
-            return;
-        }
-    }
+/// Has what is left written, the goodbye last, and waits for the peer to close its side: only then has it read all.
+async fn farewell(Wire { outgoing, mut incoming }: Wire) {
     drop(outgoing);
     while let Some(Ok(_)) = incoming.next().await {}
 }
@@ -348,8 +346,8 @@ impl PeerService {
             self.context.warnings.warn("a peer was refused: without CLIQUE_SECRET only peers on loopback are accepted");
             return Err(Status::unauthenticated("refused"));
         }
-        let (outgoing, frames) = mpsc::channel(MAX_FRAMES_IN_FLIGHT);
-        let wire = Wire { outgoing, incoming: Incoming::new(request.into_body()) };
+        let outbox = Arc::new(LinkOutbox::new(self.context.max_output_bytes));
+        let wire = Wire::new(outbox.clone(), Incoming::new(request.into_body()));
         let context = self.context.clone();
         // Its port is chosen anew for every attempt, and says nothing.
         let peer = address.map_or_else(|| "an unknown address".to_owned(), |address| address.ip().to_string());
@@ -362,7 +360,7 @@ impl PeerService {
             .await;
             context.log_end(&peer, &error);
         });
-        Ok(grpc::answer(frames))
+        Ok(grpc::answer(outbox))
     }
 }
 

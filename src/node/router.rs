@@ -5,6 +5,7 @@ mod outputs;
 use std::{
     collections::VecDeque,
     net::IpAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,8 +21,9 @@ use tokio::{
 use self::outputs::{ClientOutput, LinkOutput, Outputs};
 use super::{
     hub::{ClientId, FromClient, FromLink, FromStore, Hub, Now, Overview},
+    link_outbox::LinkOutbox,
     metrics::{Metrics, Status},
-    outbox::{ClientOutbox, LinkOutbox},
+    outbox::ClientOutbox,
     spans::NodeSpans,
     store::StoreHandle,
     world::World,
@@ -195,6 +197,8 @@ impl<W: World> Router<W> {
     pub async fn run(mut self) {
         let mut waiting = VecDeque::new();
         let mut received = Vec::with_capacity(MAX_INPUTS_PER_TURN);
+        // It is set anew only where it would be late, or rings too early: most turns come long before it.
+        let mut timer = pin!(sleep_until(self.start));
         while !self.has_ended {
             if self.hub.has_work() || !waiting.is_empty() {
                 // What is left of the last turn goes on without waiting for input, but others have their turn too.
@@ -206,6 +210,9 @@ impl<W: World> Router<W> {
                 self.take_from_store(&mut waiting);
             } else {
                 let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
                 tokio::select! {
                     biased;
                     count = self.inputs.recv_many(&mut received, MAX_INPUTS_PER_TURN) => {
@@ -216,7 +223,12 @@ impl<W: World> Router<W> {
                         self.take_from_store(&mut waiting);
                     }
                     Some(answer) = next_of(self.store.as_mut()) => waiting.push_back(Input::Store(answer)),
-                    () = sleep_until(deadline) => {}
+                    () = &mut timer => {
+                        if Instant::now() < deadline {
+                            timer.as_mut().reset(deadline);
+                            continue;
+                        }
+                    }
                 }
             }
             self.turn(&mut waiting);

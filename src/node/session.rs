@@ -11,7 +11,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Poll, ready},
     time::Duration,
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{clock::Clock, parse::Parser};
 use super::{
-    hub::{ClientId, FromClient},
+    hub::{ClientId, FromClient, Mark},
     metrics::Metrics,
     outbox::{Batch, ClientOutbox},
     router::RouterHandle,
@@ -128,7 +128,11 @@ struct Session<W: World> {
 impl<W: World> Session<W> {
     /// What is seldom under way is in a box of its own: an idle client costs no room for it.
     async fn serve(&mut self) -> End {
+        let stop = self.context.stop.clone();
+        let mut stopped = pin!(stop.cancelled());
         let mut clock = Clock::new(self.context.limits);
+        // It is set anew only where it would be late: putting it off with each message costs more than looking now and then.
+        let mut timer = pin!(sleep_until(clock.deadline(true)));
         let mut writing = Writing::default();
         // Whether the buffer may hold something whole: at first what came with the first byte.
         let mut has_input = true;
@@ -148,7 +152,7 @@ impl<W: World> Session<W> {
                         }
                     }
                     Err(end) => {
-                        Box::pin(self.write_rest(&mut writing)).await;
+                        Box::pin(self.write_rest(writing)).await;
                         return end;
                     }
                 }
@@ -156,10 +160,13 @@ impl<W: World> Session<W> {
             // Who is not read from cannot finish what it began.
             let is_slow = may_read && (!self.parser.has_registered() || !self.buffer.is_empty());
             let deadline = clock.deadline(is_slow);
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
             tokio::select! {
                 biased;
-                () = self.context.stop.cancelled() => {
-                    Box::pin(self.write_rest(&mut writing)).await;
+                () = &mut stopped => {
+                    Box::pin(self.write_rest(writing)).await;
                     return End::Finished;
                 }
                 written = writing.step(&mut self.writer), if writing.is_busy() => {
@@ -168,9 +175,13 @@ impl<W: World> Session<W> {
                         return error.into();
                     }
                     clock.heard = Instant::now();
-                    Box::pin(self.report_written(&mut writing)).await;
+                    if let Some(batch) = writing.end()
+                        && let Some(news) = self.report(batch)
+                    {
+                        Box::pin(self.tell_router(news)).await;
+                    }
                 }
-                () = self.outbox.woken(), if !writing.is_busy() => writing.begin(&self.outbox),
+                batch = self.outbox.next(), if !writing.is_busy() => writing = Writing(batch),
                 read = read_some(&mut self.reader, &mut self.buffer), if may_read && !has_input => {
                     match read {
                         Ok(0) => Box::pin(self.half_closed(&mut clock)).await,
@@ -187,10 +198,14 @@ impl<W: World> Session<W> {
                     }
                 }
                 () = tokio::task::yield_now(), if has_input && may_read => {}
-                () = sleep_until(deadline) => {
+                () = &mut timer => {
+                    if Instant::now() < deadline {
+                        timer.as_mut().reset(deadline);
+                        continue;
+                    }
                     if let Some(end) = clock.end(is_slow) {
                         Box::pin(self.tell(end.to_string())).await;
-                        Box::pin(self.write_rest(&mut writing)).await;
+                        Box::pin(self.write_rest(writing)).await;
                         return end;
                     }
                     writing.give_back(&self.outbox);
@@ -243,8 +258,8 @@ impl<W: World> Session<W> {
         self.context.router.client(self.id, FromClient::Tell(text)).await;
     }
 
-    async fn report_written(&mut self, writing: &mut Writing) {
-        let Some(mut batch) = writing.0.take_if(|batch| batch.is_written()) else { return };
+    /// A batch is written: it is counted, and shown in traces. Gives what the router is to hear of it, if anything.
+    fn report(&self, mut batch: Box<Batch>) -> Option<Written> {
         self.context.metrics.count_written(batch.total_bytes, batch.marked_messages());
         let mut reports = Vec::new();
         if !batch.marks.is_empty() {
@@ -257,18 +272,20 @@ impl<W: World> Session<W> {
             }
         }
         let is_drained = self.outbox.written(batch);
+        (is_drained || !reports.is_empty()).then_some(Written { reports, is_drained })
+    }
+
+    async fn tell_router(&mut self, Written { reports, is_drained }: Written) {
         if !reports.is_empty() {
             self.context.router.client(self.id, FromClient::Written(reports)).await;
         }
         if is_drained {
             self.context.router.client(self.id, FromClient::Drained).await;
         }
-        // More may have come while this was written.
-        writing.begin(&self.outbox);
     }
 
     /// Writes what there is, within a bound, before the connection is closed.
-    async fn write_rest(&mut self, writing: &mut Writing) {
+    async fn write_rest(&mut self, mut writing: Writing) {
         let closed = async {
             // The router's answer to the last input comes before the answer to this.
             self.context.router.status().await;
@@ -278,10 +295,10 @@ impl<W: World> Session<W> {
                         return;
                     }
                 }
-                if let Some(batch) = writing.0.take() {
+                if let Some(batch) = writing.end() {
                     self.outbox.written(batch);
                 }
-                writing.begin(&self.outbox);
+                writing = Writing(self.outbox.take());
                 if !writing.is_busy() {
                     return;
                 }
@@ -311,6 +328,12 @@ struct Taken {
     may_be_more: bool,
 }
 
+/// What the router hears of a batch that is written.
+struct Written {
+    reports: Vec<Mark>,
+    is_drained: bool,
+}
+
 /// What is being written now.
 #[derive(Debug, Default)]
 struct Writing(Option<Box<Batch>>);
@@ -320,10 +343,9 @@ impl Writing {
         self.0.as_ref().is_some_and(|batch| !batch.is_written())
     }
 
-    fn begin(&mut self, outbox: &ClientOutbox) {
-        if let Some(batch) = outbox.take() {
-            self.0 = Some(batch);
-        }
+    /// What was being written, once it is.
+    fn end(&mut self) -> Option<Box<Batch>> {
+        self.0.take_if(|batch| batch.is_written())
     }
 
     /// Writes as much as the socket takes. Safe to cancel: nothing is lost between two calls.

@@ -12,8 +12,9 @@ use crate::{
     clique::{LinkId, Member},
     node::{
         hub::{ClientId, FromClient, Mark, Ports, ToStore, TraceStep},
+        link_outbox::LinkOutbox,
         metrics::Metrics,
-        outbox::{Batch, ClientOutbox, LinkOutbox},
+        outbox::{Batch, ClientOutbox},
         spans::NodeSpans,
         store::StoreHandle,
         vault::Vault,
