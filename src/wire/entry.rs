@@ -73,7 +73,12 @@ fn outline(first: u64, bytes: &[u8]) -> Result<Outline, Malformed> {
         if !needs.is_empty() {
             dependencies.push((first + ends.len() as u64, needs));
         }
-        ends.push(u32::try_from(bytes.len() - reader.0.len()).map_err(|_| Malformed)?);
+        let end = bytes.len() - reader.0.len();
+        if ends.is_empty() {
+            // The rest is most often of the same size.
+            ends.reserve(1 + reader.0.len() / end);
+        }
+        ends.push(u32::try_from(end).map_err(|_| Malformed)?);
     }
     Ok((ends, dependencies, latest))
 }

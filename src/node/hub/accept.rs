@@ -91,18 +91,18 @@ pub(super) struct Accepting {
     /// Of those, what senders are told of.
     awaited: Vec<Run>,
     interest: Interest,
-    /// As many as the last batch had.
-    expected_bytes: usize,
+    /// As many entries, and bytes of them, as the last batch had.
+    expected: (usize, usize),
 }
 
 impl Accepting {
     /// What is being put together, and the number of its first entry. What is put there is of this interest.
     pub(super) fn builder<'a>(&'a mut self, replica: &mut Replica, interest: &Interest) -> &'a mut (u64, ChunkBuilder) {
         self.interest.extend(interest);
-        let expected_bytes = self.expected_bytes;
+        let (entries, bytes) = self.expected;
         self.builder.get_or_insert_with(|| {
             let (first, dependencies) = replica.next_entry();
-            (first, ChunkBuilder::with_capacity(dependencies, expected_bytes))
+            (first, ChunkBuilder::with_capacity(dependencies, entries, bytes))
         })
     }
 }
@@ -318,7 +318,7 @@ impl Hub {
     pub(super) fn commit(&mut self, now: Now, ports: &mut impl Ports) {
         let Accepting { builder, awaited, interest, .. } = std::mem::take(&mut self.accepting);
         let Some((first, builder)) = builder.filter(|(_, builder)| !builder.is_empty()) else { return };
-        self.accepting.expected_bytes = builder.bytes();
+        self.accepting.expected = (builder.len(), builder.bytes());
         let Some(run) = self.replica.append(builder.finish(first)) else { return };
         for link in self.links.values_mut() {
             link.is_awaited |= interest.includes(link.node);

@@ -112,13 +112,13 @@ impl ChunkBuilder {
     /// `dependencies` go into the first entry: the batch is accepted at one moment.
     #[must_use]
     pub fn new(dependencies: Dependencies) -> Self {
-        Self::with_capacity(dependencies, 0)
+        Self::with_capacity(dependencies, 0, 0)
     }
 
-    /// One with room for so many bytes from the start.
+    /// One with room for so many entries, and so many bytes of them, from the start.
     #[must_use]
-    pub fn with_capacity(dependencies: Dependencies, bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ends: Vec::new(), dependencies }
+    pub fn with_capacity(dependencies: Dependencies, entries: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(entries), dependencies }
     }
 
     #[must_use]
