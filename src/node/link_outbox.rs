@@ -131,3 +131,46 @@ impl LinkOutbox {
         self.state.lock().closing.clone().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future as _, pin::pin};
+
+    use super::*;
+
+    /// What comes out at once.
+    fn taken(outbox: &LinkOutbox) -> Poll<Option<PeerFrame>> {
+        outbox.poll_frame(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn the_router_hears_of_room_once_half_of_it_is_free() {
+        let frame_bytes = PeerFrame::Goodbye.cost_bytes();
+        let outbox = LinkOutbox::new(4 * frame_bytes);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut drained = pin!(outbox.drained());
+        for _ in 0..4 {
+            assert!(outbox.has_room());
+            outbox.push(PeerFrame::Goodbye);
+        }
+        assert!(!outbox.has_room());
+        for is_drained in [false, false, true] {
+            assert_eq!(taken(&outbox), Poll::Ready(Some(PeerFrame::Goodbye)));
+            assert_eq!(drained.as_mut().poll(&mut context).is_ready(), is_drained);
+        }
+        assert!(outbox.has_room());
+    }
+
+    #[test]
+    fn it_ends_behind_what_is_there_and_says_when_nobody_takes_it() {
+        let outbox = LinkOutbox::new(1_024);
+        assert_eq!(taken(&outbox), Poll::Pending);
+        outbox.push(PeerFrame::Goodbye);
+        outbox.end();
+        assert_eq!(taken(&outbox), Poll::Ready(Some(PeerFrame::Goodbye)));
+        assert_eq!(taken(&outbox), Poll::Ready(None));
+        outbox.abandon();
+        let drained = pin!(outbox.drained()).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!((drained, outbox.is_abandoned()), (Poll::Ready(false), true));
+    }
+}
