@@ -144,7 +144,7 @@ fn both_sides_of_a_split_go_on_and_hear_of_each_other_once_it_heals() {
     }
     // A reader who cannot be reached is named, and what is for them is kept.
     people[0].send("p3", "kept");
-    assert!(people[0].notice_of("kept").starts_with("p3 was last seen on node 3"));
+    assert!(people[0].notice_of("p3 was last seen on node 3").ends_with("your message is kept until it can"));
     let mut extended = split.clique.extended(1, "extended");
     let reference = extended.send("p2", "kept too");
     extended.receipt(reference, State::Kept);

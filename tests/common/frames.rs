@@ -131,6 +131,20 @@ impl Frames {
         }
     }
 
+    /// Messages from the service until each of these has been said, in any order. Gives those that said them.
+    #[track_caller]
+    pub fn notices_of<const N: usize>(&mut self, parts: [&str; N]) -> [String; N] {
+        let mut said: [Option<String>; N] = [const { None }; N];
+        while said.iter().any(Option::is_none) {
+            let notice = self.notice_of("");
+            let of = parts.iter().position(|part| notice.contains(part));
+            if let Some(of) = of {
+                said[of] = Some(notice);
+            }
+        }
+        said.map(Option::unwrap)
+    }
+
     /// What came before the node answered this: everything that was sent before is dealt with.
     pub fn sync(&mut self) -> Vec<Said> {
         self.socket.send(&echo());
