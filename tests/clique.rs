@@ -192,6 +192,17 @@ fn a_node_that_does_not_answer_any_more_is_found_and_is_whole_again_once_it_does
 }
 
 #[test]
+fn a_node_that_is_left_alone_does_what_is_due() {
+    let mut clique = Clique::of(2);
+    let mut alice = clique.frames(0, "alice");
+    clique.kill(1);
+    // Nothing comes in any more: only time passes.
+    alice.notice_of("node 1 cannot be reached now");
+    clique.start(1);
+    alice.notice_of("node 1 can be reached again");
+}
+
+#[test]
 fn a_name_that_is_asked_for_on_all_nodes_at_once_is_given_once() {
     const ROUNDS: usize = 30;
     const CLIENTS: usize = 10;

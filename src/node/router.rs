@@ -5,7 +5,7 @@ mod outputs;
 use std::{
     collections::VecDeque,
     net::IpAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use self::outputs::{ClientOutput, LinkOutput, Outputs};
@@ -207,31 +207,37 @@ impl<W: World> Router<W> {
                     let Ok(input) = self.inputs.try_recv() else { break };
                     waiting.push_back(input);
                 }
-                self.take_from_store(&mut waiting);
-            } else {
-                let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
-                if deadline < timer.deadline() {
+            } else if !self.wait(timer.as_mut(), &mut received).await {
+                return;
+            }
+            waiting.extend(received.drain(..));
+            self.take_from_store(&mut waiting);
+            self.turn(&mut waiting);
+        }
+    }
+
+    /// Until there is input, or the hub's time has come; `false` once nobody can say anything any more.
+    async fn wait(&mut self, mut timer: Pin<&mut Sleep>, received: &mut Vec<Input>) -> bool {
+        // Told once a wait: with no link it is so long from now, whenever that is.
+        let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                count = self.inputs.recv_many(received, MAX_INPUTS_PER_TURN) => return count > 0,
+                Some(answer) = next_of(self.store.as_mut()) => {
+                    received.push(Input::Store(answer));
+                    return true;
+                }
+                () = &mut timer => {
+                    if Instant::now() >= deadline {
+                        return true;
+                    }
                     timer.as_mut().reset(deadline);
                 }
-                tokio::select! {
-                    biased;
-                    count = self.inputs.recv_many(&mut received, MAX_INPUTS_PER_TURN) => {
-                        if count == 0 {
-                            return;
-                        }
-                        waiting.extend(received.drain(..));
-                        self.take_from_store(&mut waiting);
-                    }
-                    Some(answer) = next_of(self.store.as_mut()) => waiting.push_back(Input::Store(answer)),
-                    () = &mut timer => {
-                        if Instant::now() < deadline {
-                            timer.as_mut().reset(deadline);
-                            continue;
-                        }
-                    }
-                }
             }
-            self.turn(&mut waiting);
         }
     }
 
