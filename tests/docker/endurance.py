@@ -22,7 +22,7 @@ def endurance(scene):
     traffic = Traffic([*chats, everyone])
     traffic.some_more(chats)
     for node in range(NODES):
-        kill_and_restart(scene.system, node)
+        kill_and_restart(scene.system, node, traffic.conversations)
         traffic.some_more(chats)
     cut_off(scene.system, traffic, chats)
     traffic.stop()
@@ -37,9 +37,12 @@ def endurance(scene):
         scene.leaves(each)
 
 
-def kill_and_restart(system, node):
+def kill_and_restart(system, node, conversations):
+    killed_at = time.monotonic()
     run("docker", "kill", "-s", "KILL", system.container(node))
     wait_for(f"node {node} is down", lambda: not system.state(node)["Running"])
+    for each in conversations:
+        each.may_be_late(killed_at, time.monotonic())
     system.wait_sees((node + 1) % NODES, NODES - 1)
     run("docker", "start", system.container(node))
     system.wait_sees(node, NODES)
@@ -48,8 +51,11 @@ def kill_and_restart(system, node):
 
 def cut_off(system, traffic, chats):
     network = f"{system.project}_default"
+    gone_at = time.monotonic()
     run("docker", "network", "disconnect", network, system.container(CUT_NODE))
     cut_at = time.monotonic()
+    for each in traffic.conversations:
+        each.may_be_late(gone_at, cut_at)
     system.wait_sees(0, NODES - 1)
     traffic.some_more(chats)
     wait_for(f"{CUT_S} s of it", lambda: time.monotonic() >= cut_at + CUT_S)

@@ -7,6 +7,8 @@ from engine import Failed, results, wait_for
 
 # One message per conversation in this time: quick enough to be in flight at every fault, slow enough for a busy machine.
 PACE_S = 0.05
+# What was said this long before a node was killed or cut off is acknowledged, and with the other nodes.
+IN_FLIGHT_S = 1.0
 # So many more messages must get through before the next step of a fault, so that it lies between them.
 SOME = 20
 
@@ -29,6 +31,7 @@ class Conversation:
         self.mark = f"{number}:{sender.name}>{to} "
         self.said_at = []
         self.excuses = []
+        self.late = []
 
     @property
     def said(self):
@@ -37,6 +40,13 @@ class Conversation:
     def say_next(self):
         self.said_at.append(time.monotonic())
         self.sender.say(self.to, f"{self.mark}{self.said}")
+
+    def may_be_late(self, gone_at, until):
+        """The sender's node was gone from then on, perhaps with something that no other had: that comes once it is back."""
+        self.late.append((gone_at - IN_FLIGHT_S, until))
+
+    def comes_in_turn(self, number):
+        return not any(since <= self.said_at[number - 1] <= until for since, until in self.late)
 
     def numbers_heard(self, listener):
         return list(listener.numbers.get((self.sender.name, self.mark), ()))
@@ -60,7 +70,8 @@ class Conversation:
         missing = self.missing(listener)
         lost = [number for number, excuse in missing.items() if not excuse]
         doubled = sorted({number for number in numbers if numbers.count(number) > 1})
-        disorder = next((after for before, after in zip(numbers, numbers[1:]) if after < before), None)
+        in_turn = [number for number in numbers if self.comes_in_turn(number)]
+        disorder = next((after for before, after in zip(in_turn, in_turn[1:]) if after < before), None)
         denied = [number for number in numbers
                   if self.sender.states(f"{self.mark}{number}") & {"refused", "undelivered", "not_sent"}]
         told = [f"{number} {sorted(self.sender.states(f'{self.mark}{number}'))}" for number in lost[:10]]
