@@ -30,7 +30,10 @@ const JOURNAL: usize = 1;
 enum Done {
     Write(usize, Vec<u8>),
     SetLength(usize),
-    Sync,
+    /// Done by then.
+    Sync {
+        until_ms: u64,
+    },
 }
 
 impl Done {
@@ -38,7 +41,7 @@ impl Done {
         match self {
             Self::Write(offset, bytes) => put(image, *offset, bytes),
             Self::SetLength(length) => image.resize(*length, 0),
-            Self::Sync => {}
+            Self::Sync { .. } => {}
         }
     }
 }
@@ -74,10 +77,7 @@ struct State {
 impl State {
     /// What has been synced by now is safe.
     fn settle(&mut self, now_ms: u64) {
-        if now_ms < self.busy_until_ms {
-            return;
-        }
-        let synced = self.synced();
+        let synced = self.synced(now_ms);
         for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
             if index < synced[file] {
                 done.apply(&mut self.files[file].safe);
@@ -87,10 +87,12 @@ impl State {
         }
     }
 
-    /// Of each file, how much of what was done to any has been synced.
-    fn synced(&self) -> [usize; 2] {
+    /// Of each file, how much of what was done to any has been synced by then.
+    fn synced(&self, by_ms: u64) -> [usize; 2] {
         [DATABASE, JOURNAL].map(|of| {
-            let is_sync = |(file, done): &(usize, Done)| *file == of && matches!(done, Done::Sync);
+            let is_sync = |(file, done): &(usize, Done)| {
+                *file == of && matches!(done, Done::Sync { until_ms } if *until_ms <= by_ms)
+            };
             self.done.iter().rposition(is_sync).map_or(0, |last| last + 1)
         })
     }
@@ -101,7 +103,7 @@ impl State {
         let is_busy = now_ms < self.busy_until_ms;
         let count = if is_busy { self.dice.below(self.done.len() as u64 + 1) } else { self.done.len() as u64 };
         self.done.truncate(usize::try_from(count).unwrap());
-        let synced = self.synced();
+        let synced = self.synced(u64::MAX);
         for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
             // The system has the rest, and goes on writing it, unless there is no power.
             let fate = if index < synced[file] || !is_power_cut { 0 } else { self.dice.below(3) };
@@ -245,8 +247,9 @@ impl StorageBackend for File {
             return Ok(());
         }
         state.settle(now_ms);
-        state.done.push((self.file, Done::Sync));
         state.busy_until_ms = state.busy_until_ms.max(now_ms) + state.dice.between(1, MAX_SYNC_MS);
+        let until_ms = state.busy_until_ms;
+        state.done.push((self.file, Done::Sync { until_ms }));
         Ok(())
     }
 

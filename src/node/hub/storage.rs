@@ -19,6 +19,32 @@ pub enum ToStore {
     Read { id: u64, origin: Origin, from: u64, max_bytes: usize },
 }
 
+impl ToStore {
+    /// Whose log it is about.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Entries { origin, .. }
+            | Self::Cut { origin, .. }
+            | Self::Repair { origin, .. }
+            | Self::Rehash { origin, .. }
+            | Self::Read { origin, .. } => *origin,
+        }
+    }
+
+    /// `None` where nothing is written.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        match self {
+            Self::Entries { sequence, .. }
+            | Self::Cut { sequence, .. }
+            | Self::Repair { sequence, .. }
+            | Self::Rehash { sequence, .. } => Some(*sequence),
+            Self::Read { .. } => None,
+        }
+    }
+}
+
 /// What the hub hears from the disk.
 #[derive(Debug, Clone)]
 pub enum FromStore {

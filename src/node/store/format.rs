@@ -9,8 +9,8 @@ use super::{
     tables::{BOUNDARIES, ENTRIES, META, ORIGINS, begin_write, sealed},
 };
 
-/// The format that this version writes. Format 1 had values without seals, format 2 no journal.
-pub const FORMAT: u64 = 3;
+/// The format that this version writes. Format 1 had values without seals, format 2 no journal, format 3 one generation in it.
+pub const FORMAT: u64 = 4;
 const OLDEST_FORMAT: u64 = 1;
 
 const META_FORMAT: &str = "format";

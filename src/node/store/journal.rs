@@ -1,11 +1,12 @@
 //! What was just said, before it is in the database: one record after the other in a file of fixed length, each synced before
 //! it is acknowledged. A sync of it takes a fraction of a commit of the database, which follows for many records at once.
 //!
-//! Each commit begins a new *generation*: the journal is written from its beginning again, and what was there before does
-//! not count any more. The database says which generation counts, in the same transaction. A record is
+//! The file has two halves, for two *generations* of records: one that a transaction of the database is putting into it, and
+//! the next, which is written meanwhile. The transaction says which generation counts from then on: that one and
+//! the one after it are what the database may not have. A record is
 //!
 //! ```text
-//! 16 bytes  seal: of the generation, the place in the file, the length and the content
+//! 16 bytes  seal: of the generation, the place in its half, the length and the content
 //!  4 bytes  length of the content
 //!           content: for each chunk 2 bytes node, 8 bytes incarnation, 8 bytes number of the first entry,
 //!                    4 bytes length, and the entries as they were encoded
@@ -24,8 +25,8 @@ use crate::{
     wire::entry::read_chunk,
 };
 
-/// Length of the file. What waits for the database is never more than this.
-const JOURNAL_BYTES: u64 = 1 << 20;
+/// Length of a half. One generation is never more than this.
+pub const GENERATION_BYTES: u64 = 2 << 20;
 const LENGTH_BYTES: usize = 4;
 const HEAD_BYTES: usize = SEAL_BYTES + LENGTH_BYTES;
 /// What precedes the entries of a chunk.
@@ -46,10 +47,12 @@ impl Journal {
     /// # Errors
     /// What the disk says.
     pub fn begin(file: Box<dyn StorageBackend>, generation: u64) -> io::Result<Self> {
-        if file.len()? != JOURNAL_BYTES {
-            file.set_len(JOURNAL_BYTES)?;
+        if file.len()? != 2 * GENERATION_BYTES {
+            file.set_len(2 * GENERATION_BYTES)?;
             // Written once, its pages belong to it, and a later sync need not say so.
-            file.write(0, &vec![0; usize::try_from(JOURNAL_BYTES).unwrap_or(0)])?;
+            let zeros = vec![0; usize::try_from(GENERATION_BYTES).unwrap_or(0)];
+            file.write(0, &zeros)?;
+            file.write(GENERATION_BYTES, &zeros)?;
             file.sync_data()?;
         }
         Ok(Self { file, generation, end: 0, record: Vec::new() })
@@ -60,23 +63,29 @@ impl Journal {
         self.generation
     }
 
-    /// Everything is in the database, which says that this generation counts now.
-    pub fn begin_anew(&mut self, generation: u64) {
-        (self.generation, self.end) = (generation, 0);
+    /// Whether nothing was written of this generation yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.end == 0
     }
 
-    /// Writes a group as one record, and syncs it. `false` if it does not fit or is not of entries only.
+    /// Begins the next generation, in the other half: what was there is in the database.
+    pub fn turn(&mut self) {
+        (self.generation, self.end) = (self.generation + 1, 0);
+    }
+
+    /// Writes a group of entries as one record, and syncs it. `false` if this half has no room for it.
     ///
     /// # Errors
     /// What the disk says; then nothing of it counts.
     pub fn append(&mut self, group: &[ToStore]) -> io::Result<bool> {
+        if self.end + record_bytes(group) > GENERATION_BYTES {
+            return Ok(false);
+        }
         self.record.clear();
         self.record.resize(HEAD_BYTES, 0);
         for item in group {
-            let ToStore::Entries { origin, chunk, .. } = item else { return Ok(false) };
-            if self.end + (self.record.len() + CHUNK_HEAD_BYTES + chunk.bytes.len()) as u64 > JOURNAL_BYTES {
-                return Ok(false);
-            }
+            let ToStore::Entries { origin, chunk, .. } = item else { continue };
             self.record.extend_from_slice(&origin.node.to_be_bytes());
             self.record.extend_from_slice(&origin.incarnation.to_be_bytes());
             self.record.extend_from_slice(&chunk.first.to_be_bytes());
@@ -87,15 +96,30 @@ impl Journal {
         self.record[SEAL_BYTES..HEAD_BYTES].copy_from_slice(&length);
         let sealed = seal_of(self.generation, self.end, &self.record[SEAL_BYTES..]);
         self.record[..SEAL_BYTES].copy_from_slice(&sealed);
-        self.file.write(self.end, &self.record)?;
+        self.file.write(half_of(self.generation) + self.end, &self.record)?;
         self.file.sync_data()?;
         self.end += self.record.len() as u64;
         Ok(true)
     }
 }
 
+/// How long the record of a group is.
+#[must_use]
+pub fn record_bytes(group: &[ToStore]) -> u64 {
+    let content: usize = group
+        .iter()
+        .map(|item| if let ToStore::Entries { chunk, .. } = item { CHUNK_HEAD_BYTES + chunk.bytes.len() } else { 0 })
+        .sum();
+    (HEAD_BYTES + content) as u64
+}
+
+/// Where the half of a generation begins.
+fn half_of(generation: u64) -> u64 {
+    generation % 2 * GENERATION_BYTES
+}
+
 fn length_of(bytes: &[u8]) -> [u8; LENGTH_BYTES] {
-    // Nothing is longer than the journal.
+    // Nothing is longer than a generation.
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
@@ -103,27 +127,38 @@ fn seal_of(generation: u64, place: u64, record: &[u8]) -> [u8; SEAL_BYTES] {
     seal("journal", (0, generation, place), record)
 }
 
-/// What the records of a generation hold, in order.
+/// What the records hold that the database may not have, in order, where this generation counts.
 #[must_use]
 pub fn read(file: &[u8], generation: u64) -> Vec<(Origin, Chunk)> {
+    let mut chunks = Vec::new();
+    for generation in [generation, generation.saturating_add(1)] {
+        // Before format 4 there was one generation, always at the beginning. A seal is of one generation only.
+        let halves = [0, half_of(generation)];
+        let half = halves.into_iter().find(|half| record_at(file, *half, 0, generation).is_some());
+        chunks.extend(half.into_iter().flat_map(|half| read_half(file, half, generation)));
+    }
+    chunks
+}
+
+fn read_half(file: &[u8], half: u64, generation: u64) -> Vec<(Origin, Chunk)> {
     let (mut chunks, mut place) = (Vec::new(), 0);
-    while let Some(record) = record_at(file, place, generation) {
+    while let Some(record) = record_at(file, half, place, generation) {
         let mut content = &record[LENGTH_BYTES..];
         while let Some((origin, chunk, rest)) = next_chunk(content) {
             chunks.push((origin, chunk));
             content = rest;
         }
-        place += SEAL_BYTES + record.len();
+        place += (SEAL_BYTES + record.len()) as u64;
     }
     chunks
 }
 
 /// A record with its length and without its seal.
-fn record_at(file: &[u8], place: usize, generation: u64) -> Option<&[u8]> {
-    let (sealed, rest) = file.get(place..)?.split_first_chunk::<SEAL_BYTES>()?;
+fn record_at(file: &[u8], half: u64, place: u64, generation: u64) -> Option<&[u8]> {
+    let (sealed, rest) = file.get(usize::try_from(half + place).ok()?..)?.split_first_chunk::<SEAL_BYTES>()?;
     let length = u32::from_be_bytes(*rest.first_chunk::<LENGTH_BYTES>()?);
     let record = rest.get(..LENGTH_BYTES + usize::try_from(length).ok()?)?;
-    (*sealed == seal_of(generation, place as u64, record)).then_some(record)
+    (*sealed == seal_of(generation, place, record)).then_some(record)
 }
 
 fn next_chunk(content: &[u8]) -> Option<(Origin, Chunk, &[u8])> {

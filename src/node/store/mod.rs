@@ -1,12 +1,13 @@
 //! The log on disk.
 //!
 //! One redb database per directory. Entries are stored as they were encoded, in rows of consecutive entries of one origin;
-//! everything that waits when a transaction begins goes into that one transaction. Two workers of the store's own, each on a thread:
-//! one writes and syncs, one reads, so that a reader does not wait behind a sync. The hub waits for neither: it says
+//! everything that waits when a transaction begins goes into that one transaction. Workers of the store's own, each on a thread:
+//! one writes and syncs, one reads, so that a reader does not wait behind a sync. The hub waits for none: it says
 //! [`ToStore`](super::hub::ToStore) through a [`StoreHandle`] and hears [`FromStore`] later.
 //!
-//! So that an acknowledgement need not wait for a transaction, entries are first written to a journal, which is synced in a fraction
-//! of the time; the database has them some ten milliseconds later.
+//! So that an acknowledgement need not wait for a transaction, a third worker first writes what this node has accepted to a journal,
+//! which is synced in a fraction of the time; the database has it some ten milliseconds later. What this node holds of its
+//! peers goes into the database only: that it is on the disk here is told a little later, and nobody waits for it.
 //!
 //! After a crash the last transaction that was committed is there and nothing of a later one, and what is in the journal is written again. At the start everything is read
 //! once: each row is checked against its seal and each segment against the running hash. Rows that are damaged are named
@@ -15,6 +16,7 @@
 //! Bounds: what waits to be written is not bounded in count, because the hub never waits, but from [`MAX_QUEUED_BYTES`] on the store says that it
 //! cannot be written to, so that nothing more is accepted until it has caught up.
 
+mod ahead;
 mod format;
 mod group;
 mod journal;
@@ -280,7 +282,7 @@ impl Store {
         }
     }
 
-    /// Starts the two workers: each is given to `drive` with its name. What they have to say goes to `answer`, which does not
+    /// Starts the workers: each is given to `drive` with its name. What they have to say goes to `answer`, which does not
     /// wait.
     ///
     /// # Errors
@@ -309,16 +311,18 @@ fn read_through<T>(
     begin: &impl Fn(u64) -> T,
     visit: &impl Fn(&mut T, Origin, &Chunk),
 ) -> Result<Read<T>, Refused> {
-    let (database, file, latest) = guarded(|| -> Result<_, Refused> {
+    let (database, file, latest, latest_generation) = guarded(|| -> Result<_, Refused> {
         let database = medium.open()?;
         let owner = format::prepare(&database, Some(settings.node))?;
         let file = medium.journal()?;
         group::replay(&database, &journal::read(&contents(&*file)?, owner.journal))?;
         let own = scan::origins(&begin_read(&database)?)?.into_iter().filter(|origin| origin.node == settings.node);
         let latest = own.map(|origin| origin.incarnation).fold(owner.incarnation, u64::max);
-        Ok((database, file, latest))
+        Ok((database, file, latest, owner.journal))
     })?;
     let incarnation = unix_us.max(latest.saturating_add(1));
+    // Later than all that it had before.
+    let generation = incarnation.max(latest_generation.saturating_add(2));
     let mut state = begin(incarnation);
     // A panic of whoever is shown the entries is not the database's.
     let transaction = guarded(|| begin_read(&database))?;
@@ -327,15 +331,14 @@ fn read_through<T>(
     guarded(|| -> Result<(), Trouble> {
         let transaction = begin_write(&database, true)?;
         format::note_incarnation(&transaction, incarnation)?;
-        // Later than all that it had before.
-        format::note_journal(&transaction, incarnation)?;
+        format::note_journal(&transaction, generation)?;
         for found in &scanned {
             write_lost(&transaction, found)?;
         }
         Ok(transaction.commit()?)
     })?;
     scanned.iter().for_each(|found| report(settings, found));
-    let journal = Journal::begin(file, incarnation).map_err(|error| Trouble::from(redb::StorageError::from(error)))?;
+    let journal = Journal::begin(file, generation).map_err(|error| Trouble::from(redb::StorageError::from(error)))?;
     Ok(Read { database, journal, state, scanned })
 }
 

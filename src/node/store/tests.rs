@@ -7,6 +7,7 @@ mod journaled;
 mod model;
 
 use std::{
+    cell::Cell,
     fs,
     path::Path,
     sync::{
@@ -26,7 +27,9 @@ use crate::{
 
 /// Long enough for any machine; only there so that a test that hangs ends.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A former life of the node whose store it is, so that it is journaled; another node's is not.
 const ORIGIN: Origin = Origin { node: 3, incarnation: 1_000 };
+const PEER: Origin = Origin { node: 4, incarnation: 1_000 };
 
 /// Entries that differ by their numbers and their flavour, each with about so many bytes of text.
 fn chunk(first: u64, count: u64, flavour: u64, text_bytes: usize) -> Chunk {
@@ -49,7 +52,7 @@ fn chunk(first: u64, count: u64, flavour: u64, text_bytes: usize) -> Chunk {
 }
 
 fn settings(directory: &Path, sync: Sync) -> StoreSettings {
-    StoreSettings { directory: directory.to_owned(), node: 0, sync, max_tail_bytes: 1 << 20 }
+    StoreSettings { directory: directory.to_owned(), node: ORIGIN.node, sync, max_tail_bytes: 1 << 20 }
 }
 
 /// A store that runs, and what it answers.
@@ -58,6 +61,7 @@ struct Running {
     workers: StoreWorkers,
     answers: Receiver<FromStore>,
     sequence: u64,
+    synced: Cell<u64>,
     incarnation: u64,
     recovered: Vec<Recovered>,
     /// What was shown at the start.
@@ -86,7 +90,7 @@ impl Running {
         let Opened { store, state: (incarnation, seen), recovered } = opened;
         let (sender, answers) = channel();
         let (handle, workers) = store.start(on_a_thread, move |answer| drop(sender.send(answer))).unwrap();
-        Self { handle, workers, answers, sequence: 0, incarnation, recovered, seen }
+        Self { handle, workers, answers, sequence: 0, synced: Cell::new(0), incarnation, recovered, seen }
     }
 
     fn close(self) {
@@ -94,7 +98,11 @@ impl Running {
     }
 
     fn next(&self) -> FromStore {
-        self.answers.recv_timeout(PATIENCE).expect("the store answers")
+        let word = self.answers.recv_timeout(PATIENCE).expect("the store answers");
+        if let FromStore::Synced { sequence } = word {
+            self.synced.set(self.synced.get().max(sequence));
+        }
+        word
     }
 
     fn say(&mut self, item: impl FnOnce(u64) -> ToStore) {
@@ -108,12 +116,9 @@ impl Running {
     }
 
     fn wait_synced(&self) {
-        loop {
-            match self.next() {
-                FromStore::Synced { sequence } if sequence == self.sequence => return,
-                FromStore::Synced { .. } => {}
-                other => panic!("not synced: {other:?}"),
-            }
+        while self.synced.get() < self.sequence {
+            let word = self.next();
+            assert!(matches!(word, FromStore::Synced { .. }), "not synced: {word:?}");
         }
     }
 
@@ -125,6 +130,7 @@ impl Running {
             match self.next() {
                 FromStore::Read { id, chunk } if id == from => return (chunk, damaged),
                 FromStore::Damaged { first, last, .. } => damaged.push((first, last)),
+                FromStore::Synced { .. } => {}
                 other => panic!("not read: {other:?}"),
             }
         }
@@ -250,7 +256,7 @@ fn a_newer_format_is_refused_and_format_1_is_brought_up_to_date() {
         let database = Database::create(lock::database_path(folder.path())).unwrap();
         let transaction = database.begin_write().unwrap();
         let mut meta = transaction.open_table(tables::META).unwrap();
-        for (name, value) in [("format", format), ("node", 0), ("incarnation", 77)] {
+        for (name, value) in [("format", format), ("node", 3), ("incarnation", 77)] {
             meta.insert(name, value).unwrap();
         }
         drop(meta);
@@ -267,7 +273,7 @@ fn a_newer_format_is_refused_and_format_1_is_brought_up_to_date() {
         transaction.commit().unwrap();
     }
     let refused = Store::open(&settings(newer.path(), Sync::Always), 1, |_| (), |(), _, _| {}).unwrap_err();
-    let sentence = "was written by a newer version of clique (format 4, this one knows up to 3)";
+    let sentence = "was written by a newer version of clique (format 5, this one knows up to 4)";
     assert!(refused.to_string().contains(sentence), "{refused}");
 
     for _ in 0..2 {

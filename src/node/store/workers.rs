@@ -1,7 +1,9 @@
-//! The two workers of the store: one that writes and one that reads.
+//! The workers of the store: one that writes to the database, one that reads, and, where everything is synced before it
+//! is acknowledged, one that journals.
 //!
 //! Each is a future, which the world drives: on a thread of its own, or, in the simulation, as a task on simulated time.
 
+mod journaling;
 mod writing;
 
 use std::{
@@ -27,9 +29,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::writing::{Waits, Writer};
+use self::{
+    journaling::Journaler,
+    writing::{Waits, Writer},
+};
 use super::{
-    Store, Trouble, guarded,
+    Store, Trouble,
+    ahead::Ahead,
+    guarded,
     medium::Medium,
     reader::{self, Found},
 };
@@ -43,6 +50,8 @@ use crate::{
 
 /// What may wait to be written, in bytes of entries. Beyond it the store counts as unwritable until half is left.
 pub const MAX_QUEUED_BYTES: usize = 128 << 20;
+/// So much is put into the database without waiting for more.
+const ENOUGH_BYTES: usize = 8 << 20;
 /// What an item costs besides its entries, in bytes, so that many small ones are bounded too.
 const ITEM_BYTES: usize = 256;
 /// A read that fails is tried so often: the writer opens the database again meanwhile.
@@ -53,8 +62,6 @@ const READ_PAUSE: Duration = Duration::from_millis(50);
 type Answer = Arc<dyn Fn(FromStore) + Send + Sync>;
 /// `None` while it cannot be opened.
 type Shared = Arc<RwLock<Option<Database>>>;
-/// What is in the journal, and not yet in the database.
-type Journaled = Arc<RwLock<Vec<ToStore>>>;
 
 enum Job {
     Do(ToStore),
@@ -71,7 +78,8 @@ fn cost_bytes(item: &ToStore) -> usize {
     }
 }
 
-/// Whether somebody waits for something to be on the disk here: senders do for what this node accepted.
+/// Whether somebody waits for something to be on the disk here: senders do for what this node accepted. What it holds of its
+/// peers is on their disks, and can be gathered.
 fn is_awaited(item: &ToStore, node: u16) -> bool {
     !matches!(item, ToStore::Entries { origin, .. } if origin.node != node)
 }
@@ -148,35 +156,58 @@ pub fn on_a_thread(name: &str, work: Work) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(work)).map(drop)
 }
 
-/// Starts both workers of a store; `drive` is given each with its name.
+/// Starts the workers of a store; `drive` is given each with its name.
 pub(super) fn start(
     store: Store,
     drive: impl Fn(&'static str, Work) -> io::Result<()>,
     answer: Answer,
 ) -> io::Result<(StoreHandle, StoreWorkers)> {
-    let (writes, mut write_jobs) = unbounded_channel();
+    let (writes, write_jobs) = unbounded_channel();
     let (reads, read_jobs) = unbounded_channel();
     let (queued_bytes, is_awaited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (closing, workers) = (CancellationToken::new(), TaskTracker::new());
     let Store { node, directory, sync, database, medium, journal, origins, claim } = store;
-    let journaled = Journaled::default();
+    let ahead = Arc::new(Ahead::new(journal));
     let reader = Reader {
         database: database.clone(),
-        journaled: journaled.clone(),
+        ahead: ahead.clone(),
         answer: answer.clone(),
         check: writes.clone(),
         closing: closing.clone(),
     };
+    let handle = StoreHandle { writes, reads, queued_bytes, node, is_awaited };
+    let mut waits = Waits {
+        queued_bytes: handle.queued_bytes.clone(),
+        is_awaited: handle.is_awaited.clone(),
+        closing: closing.clone(),
+    };
+    let mut jobs = write_jobs;
+    if sync == super::Sync::Always {
+        // What is said goes to the journal first, and from there to the writer.
+        let (writer, handed_on) = unbounded_channel();
+        let is_pressing = Arc::new(Notify::new());
+        let journaler = Journaler {
+            node,
+            medium: medium.clone(),
+            ahead: ahead.clone(),
+            answer: answer.clone(),
+            queued_bytes: waits.queued_bytes.clone(),
+            is_awaited: std::mem::replace(&mut waits.is_awaited, is_pressing.clone()),
+            is_pressing,
+            closing: closing.clone(),
+            writer,
+        };
+        let journaling = journaler.run(std::mem::replace(&mut jobs, handed_on));
+        drive("store-journal", Box::pin(workers.track_future(journaling)))?;
+    }
     let target = Target { node, directory, sync, database, medium };
-    let waits = Waits { queued_bytes: queued_bytes.clone(), is_awaited: is_awaited.clone(), closing: closing.clone() };
-    let writer = Writer::new(target, (journal, journaled), origins, answer, waits);
+    let writer = Writer::new(target, ahead, origins, answer, waits);
     let writing = async move {
         let _claim = claim;
-        writer.run(&mut write_jobs).await;
+        writer.run(&mut jobs).await;
     };
     drive("store-write", Box::pin(workers.track_future(writing)))?;
     drive("store-read", Box::pin(workers.track_future(reader.run(read_jobs))))?;
-    let handle = StoreHandle { writes, reads, queued_bytes, node, is_awaited };
     Ok((handle.clone(), StoreWorkers { handle, closing, workers }))
 }
 
@@ -191,7 +222,7 @@ struct Target {
 
 struct Reader {
     database: Shared,
-    journaled: Journaled,
+    ahead: Arc<Ahead>,
     answer: Answer,
     check: UnboundedSender<Job>,
     closing: CancellationToken,
@@ -215,19 +246,10 @@ impl Reader {
         }
     }
 
-    fn read_journaled(&self, origin: Origin, from: u64) -> Option<Chunk> {
-        self.journaled.read().iter().find_map(|item| match item {
-            ToStore::Entries { origin: of, chunk, .. } if *of == origin && chunk.first <= from => {
-                chunk.within(from, u64::MAX)
-            }
-            _ => None,
-        })
-    }
-
     async fn read(&self, origin: Origin, from: u64, max_bytes: usize) -> Found {
         for _ in 0..MAX_READS {
             // What goes from here to the database is there before it is gone here.
-            if let Some(chunk) = self.read_journaled(origin, from) {
+            if let Some(chunk) = self.ahead.read(origin, from) {
                 return Found::Chunk(reader::upto(chunk, max_bytes));
             }
             let found = self.database.read().as_ref().map(|database| {

@@ -36,6 +36,11 @@ impl Stepped {
         });
     }
 
+    /// Until what is in the journal is in the database.
+    fn let_pass(&self) {
+        self.runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
+    }
+
     fn close(self) {
         self.runtime.block_on(self.workers.close());
     }
@@ -141,5 +146,76 @@ fn a_damaged_record_of_an_origin_does_not_keep_its_journal_from_counting() {
     assert_eq!(recovered.height, 2_020);
     assert!(recovered.damaged.iter().all(|(_, last)| *last == 1_792), "{:?}", recovered.damaged);
     assert!(seen.ends_with(&chunk(2_001, 20, 0, 400).bytes));
+    store.close();
+}
+
+#[test]
+fn what_is_journaled_while_a_transaction_has_not_come_through_counts_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Stepped::open(folder.path());
+    for round in 0..6 {
+        store.append(2 * round + 1, &chunk(1 + round * 20, 10, 0, 100));
+        // As if the machine had died in the transaction that begins now, or right after it.
+        let before = crashed(folder.path());
+        store.let_pass();
+        store.append(2 * round + 2, &chunk(11 + round * 20, 10, 0, 100));
+        let after = crashed(folder.path());
+        fs::copy(lock::journal_path(after.path()), lock::journal_path(before.path())).unwrap();
+        for copy in [before, after] {
+            assert_eq!(height(copy.path(), 100), 20 + round * 20);
+        }
+    }
+    store.close();
+}
+
+#[test]
+fn a_journal_of_the_format_before_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..4 {
+        let mut store = Stepped::open(folder.path());
+        // One generation after the other, so that each half has its turn.
+        for turn in 0..round {
+            store.append(turn + 1, &chunk(1 + round * 100 + turn * 10, 10, 0, 100));
+            store.let_pass();
+        }
+        store.append(99, &chunk(1 + round * 100 + round * 10, 100 - round * 10, 0, 100));
+        let copy = crashed(folder.path());
+        let journal = fs::read(lock::journal_path(copy.path())).unwrap();
+        let (first, second) = journal.split_at(journal.len() / 2);
+        let last = [first, second].into_iter().find(|half| {
+            let text = format!("entry {} of flavour 0", 100 + round * 100);
+            half.windows(text.len()).any(|window| window == text.as_bytes())
+        });
+        fs::write(lock::journal_path(copy.path()), &last.unwrap()[..1 << 20]).unwrap();
+        assert_eq!(height(copy.path(), 100), 100 + round * 100);
+        store.close();
+    }
+}
+
+#[test]
+fn what_this_node_holds_of_its_peers_is_journaled_where_something_follows_that_it_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Stepped::open(folder.path());
+    let say = |sequence, origin, chunk| store.handle.say(ToStore::Entries { sequence, origin, chunk });
+    let mut next = || match store.runtime.block_on(store.answers.recv()) {
+        Some(FromStore::Synced { sequence }) => sequence,
+        other => panic!("{other:?}"),
+    };
+    let heights = |folder: &Path| {
+        let report = verify::verify(folder).unwrap();
+        assert!(report.sound, "{report}");
+        report.origins.iter().map(|origin| (origin.node, origin.height)).collect::<Vec<_>>()
+    };
+    say(1, PEER, chunk(1, 10, 0, 100));
+    say(2, ORIGIN, chunk(1, 10, 0, 100));
+    assert_eq!(next(), 2);
+    let journal = |folder: &Path| fs::read(lock::journal_path(folder)).unwrap();
+    let journaled = journal(folder.path());
+    assert_eq!(heights(crashed(folder.path()).path()), [(ORIGIN.node, 10), (PEER.node, 10)]);
+    assert_eq!(next(), 2, "and now they are in the database");
+    say(3, PEER, chunk(11, 10, 0, 100));
+    assert_eq!(next(), 3);
+    assert!(journal(folder.path()) == journaled, "nobody waits for it");
+    assert_eq!(heights(crashed(folder.path()).path()), [(ORIGIN.node, 10), (PEER.node, 20)]);
     store.close();
 }

@@ -1,6 +1,7 @@
-//! The worker that writes: takes all that waits, makes one record of the journal or one transaction of it, syncs, and says so.
+//! The worker that writes: takes all that waits, makes one transaction of it, syncs, and says so.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,37 +11,37 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc::UnboundedReceiver},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Job, Journaled, MAX_QUEUED_BYTES, Target, cost_bytes, is_awaited};
+use super::{Answer, ENOUGH_BYTES, Job, MAX_QUEUED_BYTES, Target, cost_bytes, is_awaited};
 use crate::node::{
     hub::{FromStore, ToStore},
     store::{
-        Sync, Trouble, format,
+        Sync, Trouble,
+        ahead::Ahead,
+        format,
         group::{self, Gaps, Origins},
         guarded,
-        journal::Journal,
         tables::{begin_read, begin_write},
     },
 };
 
 /// What goes into one transaction, in bytes; whatever waits beyond it goes into the next.
-const MAX_GROUP_BYTES: usize = 8 << 20;
+const MAX_GROUP_BYTES: usize = 2 * ENOUGH_BYTES;
 /// What may be in the system's hands only, in bytes, whatever the settings say: it is kept here until it is on the disk.
 const MAX_UNSYNCED_BYTES: usize = 64 << 20;
-/// What peers have accepted is on their disks, and gathered here for so long: a sync for each little of it would hold up what
-/// this node has accepted.
-const GATHER_FOR: Duration = Duration::from_millis(10);
-/// What is in the journal is put into the database after so long.
-const JOURNALED_FOR: Duration = Duration::from_millis(50);
+/// What nobody waits for is gathered for so long: it is in the journal, or on the disks of peers.
+const GATHER_FOR: Duration = Duration::from_millis(50);
 /// Between two tries to write to a disk that is full or broken.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// What came of a wait for something to do.
 enum Waited {
     For(Job),
+    /// There is something that the journal has had first.
+    ForMore,
     /// What was written is to be synced.
     Enough,
     ForNobody,
@@ -59,10 +60,7 @@ pub struct Writer {
     origins: Origins,
     answer: Answer,
     waits: Waits,
-    journal: Journal,
-    /// In the journal, and not yet in the database.
-    journaled: Journaled,
-    journaled_since: Option<Instant>,
+    ahead: Arc<Ahead>,
     /// Written, but not synced: to be written again should the database have to be opened again.
     unsynced: Vec<ToStore>,
     unsynced_bytes: usize,
@@ -76,21 +74,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(
-        target: Target,
-        (journal, journaled): (Journal, Journaled),
-        origins: Origins,
-        answer: Answer,
-        waits: Waits,
-    ) -> Self {
+    pub fn new(target: Target, ahead: Arc<Ahead>, origins: Origins, answer: Answer, waits: Waits) -> Self {
         Self {
             target,
             origins,
             answer,
             waits,
-            journal,
-            journaled,
-            journaled_since: None,
+            ahead,
             unsynced: Vec::new(),
             unsynced_bytes: 0,
             unsynced_since: None,
@@ -102,41 +92,46 @@ impl Writer {
 
     /// Until it is closed, or nobody can say anything any more.
     pub async fn run(mut self, jobs: &mut UnboundedReceiver<Job>) {
-        let (mut group, mut group_bytes) = (Vec::new(), 0);
+        let mut group = Vec::new();
         let mut is_over = false;
         while !is_over {
-            match self.wait(jobs).await {
+            let mut next = match self.wait(jobs).await {
                 Waited::For(job) => {
-                    if matches!(&job, Job::Do(item) if !is_awaited(item, self.target.node)) {
-                        let _ = timeout(GATHER_FOR, self.waits.is_awaited.notified()).await;
+                    if !matches!(&job, Job::Do(item) if is_awaited(item, self.target.node)) {
+                        self.gather().await;
                     }
-                    let mut next = Some(job);
-                    while let Some(job) = next {
-                        match job {
-                            Job::Do(item) => {
-                                group_bytes += cost_bytes(&item);
-                                group.push(item);
-                            }
-                            Job::Check => self.check(),
-                            Job::Close => is_over = true,
-                        }
-                        next = if group_bytes < MAX_GROUP_BYTES && !is_over { jobs.try_recv().ok() } else { None };
-                    }
+                    Some(job)
                 }
-                Waited::Enough => {}
-                Waited::ForNobody => is_over = true,
+                Waited::ForMore => {
+                    self.gather().await;
+                    jobs.try_recv().ok()
+                }
+                Waited::Enough => None,
+                Waited::ForNobody => {
+                    is_over = true;
+                    None
+                }
+            };
+            let mut group_bytes = 0;
+            while let Some(job) = next {
+                match job {
+                    Job::Do(item) => {
+                        group_bytes += cost_bytes(&item);
+                        group.push(item);
+                    }
+                    Job::Check => self.check(),
+                    Job::Close => is_over = true,
+                }
+                next = if group_bytes < MAX_GROUP_BYTES && !is_over { jobs.try_recv().ok() } else { None };
             }
-            let is_journaled = !is_over && self.write_to_journal(&group).await;
-            let is_late = self.journaled_since.is_some_and(|since| is_over || since.elapsed() >= JOURNALED_FOR);
             let is_due = is_over || self.is_sync_due();
-            if is_late || !(is_journaled || group.is_empty()) || (is_due && self.unsynced_since.is_some()) {
-                let rest = if is_journaled { Vec::new() } else { std::mem::take(&mut group) };
-                let items: Vec<ToStore> = self.journaled.read().iter().cloned().chain(rest).collect();
-                self.write_at_last(&items, is_due).await;
+            let (mut items, generation) = self.ahead.begin_commit();
+            group_bytes += items.iter().map(cost_bytes).sum::<usize>();
+            items.append(&mut group);
+            if !items.is_empty() || (is_due && self.unsynced_since.is_some()) {
+                self.write_at_last(&items, generation, is_due).await;
             }
             self.waits.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
-            group.clear();
-            group_bytes = 0;
         }
         if let Some(database) = self.target.database.write().take()
             && let Err(error) = database.close()
@@ -148,37 +143,27 @@ impl Writer {
     async fn wait(&self, jobs: &mut UnboundedReceiver<Job>) -> Waited {
         let until = match (self.target.sync, self.unsynced_since) {
             (Sync::Interval(interval), Some(since)) => Some(since + interval),
-            _ => self.journaled_since.map(|since| since + JOURNALED_FOR),
+            _ => None,
         };
-        let job = match until {
-            Some(until) => match timeout_at(until, jobs.recv()).await {
-                Ok(job) => job,
-                Err(_) => return Waited::Enough,
-            },
-            None => jobs.recv().await,
+        let late = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
         };
-        job.map_or(Waited::ForNobody, Waited::For)
+        tokio::select! {
+            biased;
+            job = jobs.recv() => job.map_or(Waited::ForNobody, Waited::For),
+            () = self.ahead.news.notified() => Waited::ForMore,
+            () = late => Waited::Enough,
+        }
     }
 
-    /// Writes a group to the journal, if that is where it belongs: entries that are to be synced before they are acknowledged.
-    /// What is in the journal goes into the database with a group that does not belong there, or when the time has come.
-    async fn write_to_journal(&mut self, group: &[ToStore]) -> bool {
-        if group.is_empty() || self.target.sync != Sync::Always || self.is_unsure {
-            return false;
+    /// Lets more come, unless there is enough, or somebody waits.
+    async fn gather(&self) {
+        if self.waits.queued_bytes.load(Ordering::Relaxed) < ENOUGH_BYTES {
+            let _ = timeout(GATHER_FOR, self.waits.is_awaited.notified()).await;
         }
-        match self.journal.append(group) {
-            Ok(true) => {}
-            Ok(false) => return false,
-            Err(error) => {
-                tracing::debug!("the journal in {} cannot be written: {error}", self.target.directory.display());
-                return false;
-            }
-        }
-        self.settle().await;
-        self.journaled.write().extend(group.iter().cloned());
-        self.journaled_since.get_or_insert_with(Instant::now);
-        self.tell_written(group, Gaps::new());
-        true
     }
 
     /// Until the disk has done what it has taken.
@@ -199,10 +184,10 @@ impl Writer {
     }
 
     /// Writes a group, however often that has to be tried. Only a node that stops gives up.
-    async fn write_at_last(&mut self, group: &[ToStore], is_sync_due: bool) {
+    async fn write_at_last(&mut self, group: &[ToStore], generation: u64, is_sync_due: bool) {
         loop {
             let is_last_try = self.waits.closing.is_cancelled();
-            match self.write(group, is_sync_due) {
+            match self.write(group, generation, is_sync_due) {
                 Ok(gaps) => {
                     self.settle().await;
                     return self.tell_written(group, gaps);
@@ -220,7 +205,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, group: &[ToStore], is_sync_due: bool) -> Result<Gaps, Trouble> {
+    fn write(&mut self, group: &[ToStore], generation: u64, is_sync_due: bool) -> Result<Gaps, Trouble> {
         let shared = self.target.database.clone();
         let guard = shared.read();
         let Some(database) = guard.as_ref() else {
@@ -231,7 +216,6 @@ impl Writer {
         let again: Vec<ToStore> =
             if is_again { self.unsynced.iter().chain(group).cloned().collect() } else { Vec::new() };
         let items = if is_again { &again[..] } else { group };
-        let generation = self.journal.generation() + 1;
         let (touched, gaps) = guarded(|| -> Result<_, Trouble> {
             let transaction = begin_write(database, is_sync_due)?;
             if is_again {
@@ -242,10 +226,8 @@ impl Writer {
             transaction.commit()?;
             Ok(written)
         })?;
-        self.journal.begin_anew(generation);
-        // Before anybody is told: what has been cut or repaired must not be read from here.
-        self.journaled.write().clear();
-        self.journaled_since = None;
+        // Before anybody is told: what has been cut or repaired must not be read from there.
+        self.ahead.committed();
         self.is_unsure = false;
         if is_sync_due {
             self.unsynced.clear();
@@ -278,14 +260,7 @@ impl Writer {
             );
             self.tell_unwritable(reason);
         }
-        let sequence = group.iter().rev().find_map(|item| match item {
-            ToStore::Entries { sequence, .. }
-            | ToStore::Cut { sequence, .. }
-            | ToStore::Repair { sequence, .. }
-            | ToStore::Rehash { sequence, .. } => Some(*sequence),
-            ToStore::Read { .. } => None,
-        });
-        if let Some(sequence) = sequence {
+        if let Some(sequence) = group.iter().rev().find_map(ToStore::sequence) {
             (self.answer)(FromStore::Synced { sequence });
         }
     }

@@ -1,0 +1,109 @@
+//! What has been said and is not in the database yet, in order. One worker journals it and tells, another puts it into
+//! the database, and the reader finds it here meanwhile.
+//!
+//! What is on the disk has everything on the disk that was said before: an answer is never there without its question. So what is
+//! journaled is a beginning of what is here, up to something that somebody waits for.
+
+use std::{collections::VecDeque, io};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::journal::{self, GENERATION_BYTES, Journal};
+use crate::{
+    clique::{Chunk, Origin},
+    node::hub::ToStore,
+};
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Ahead {
+    state: Mutex<State>,
+    /// There is something for the database.
+    pub news: Notify,
+    /// Something has gone into the database, or there is room for more in the journal.
+    pub progress: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    journal: Journal,
+    pending: VecDeque<ToStore>,
+    /// Of these, how many a transaction is putting into the database.
+    taken: usize,
+    /// Of these, how many are in the journal.
+    journaled: usize,
+}
+
+impl Ahead {
+    #[must_use]
+    pub fn new(journal: Journal) -> Self {
+        let state = State { journal, pending: VecDeque::new(), taken: 0, journaled: 0 };
+        Self { state: Mutex::new(state), news: Notify::new(), progress: Notify::new() }
+    }
+
+    /// Adds what follows.
+    pub fn add(&self, group: &mut Vec<ToStore>) {
+        self.state.lock().pending.extend(group.drain(..));
+        self.news.notify_one();
+    }
+
+    /// Journals everything that is here, and syncs it. `false` if that must wait for the database: there is no room, or
+    /// something among it is not of entries.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing of it counts.
+    pub fn journal(&self) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        let State { journal, pending, journaled, .. } = &mut *state;
+        let group = &pending.make_contiguous()[*journaled..];
+        let fits = group.iter().all(|item| matches!(item, ToStore::Entries { .. }));
+        if !fits || journal::record_bytes(group) > GENERATION_BYTES || !journal.append(group)? {
+            return Ok(false);
+        }
+        *journaled = pending.len();
+        Ok(true)
+    }
+
+    /// What the next transaction is to put into the database, and the generation of the journal that counts from then on. Until
+    /// `committed` it is the same.
+    #[must_use]
+    pub fn begin_commit(&self) -> (Vec<ToStore>, u64) {
+        let mut state = self.state.lock();
+        if state.taken == 0 {
+            state.taken = state.pending.len();
+            if !state.journal.is_empty() {
+                state.journal.turn();
+                self.progress.notify_one();
+            }
+        }
+        (state.pending.range(..state.taken).cloned().collect(), state.journal.generation())
+    }
+
+    /// The database has it.
+    pub fn committed(&self) {
+        let mut state = self.state.lock();
+        let taken = std::mem::take(&mut state.taken);
+        state.pending.drain(..taken);
+        state.journaled = state.journaled.saturating_sub(taken);
+        self.progress.notify_one();
+    }
+
+    /// Whether nothing waits that is not in the journal.
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        let state = self.state.lock();
+        state.journaled == state.pending.len()
+    }
+
+    /// Entries from a number on.
+    #[must_use]
+    pub fn read(&self, origin: Origin, from: u64) -> Option<Chunk> {
+        self.state.lock().pending.iter().find_map(|item| match item {
+            ToStore::Entries { origin: of, chunk, .. } if *of == origin && chunk.first <= from => {
+                chunk.within(from, u64::MAX)
+            }
+            _ => None,
+        })
+    }
+}
