@@ -9,7 +9,8 @@ use super::{
     tables::{BOUNDARIES, ENTRIES, META, ORIGINS, begin_write, sealed},
 };
 
-/// The format that this version writes. Format 1 had values without seals, format 2 no journal, format 3 one generation in it.
+/// The format that this version writes. Format 1 had values without seals, format 2 no journal, format 3 one generation in it, and
+/// seals of another hash, which are still known.
 pub const FORMAT: u64 = 4;
 const OLDEST_FORMAT: u64 = 1;
 

@@ -7,8 +7,8 @@ use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 use super::{
     Trouble,
     tables::{
-        BOUNDARIES, ENTRIES, Key, ORIGINS, Record, begin_write, key, read_boundary, read_row, sealed_boundary,
-        sealed_row,
+        BOUNDARIES, ENTRIES, Key, ORIGINS, Record, SEAL_BYTES, begin_write, key, read_boundary, read_row, seal_of_row,
+        sealed_boundary, sealed_row,
     },
 };
 use crate::{
@@ -38,12 +38,41 @@ pub struct Stored {
     row: Row,
 }
 
-/// The row at the end of an origin.
+/// The row at the end of an origin, as it is stored: behind room for its seal.
 #[derive(Debug, Clone, Default)]
 struct Row {
     first: u64,
-    entries: Vec<u8>,
+    value: Vec<u8>,
     is_written: bool,
+}
+
+impl Row {
+    fn begin(first: u64, mut value: Vec<u8>) -> Self {
+        value.clear();
+        value.resize(SEAL_BYTES, 0);
+        Self { first, value, is_written: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entry_bytes() == 0
+    }
+
+    fn entry_bytes(&self) -> usize {
+        self.value.len().saturating_sub(SEAL_BYTES)
+    }
+
+    fn push(&mut self, entries: &[u8]) {
+        self.value.extend_from_slice(entries);
+        self.is_written = false;
+    }
+
+    /// As it goes into the table.
+    fn sealed(&mut self, origin: Origin) -> &[u8] {
+        if let Some((place, entries)) = self.value.split_first_chunk_mut() {
+            *place = seal_of_row(origin, self.first, entries);
+        }
+        &self.value
+    }
 }
 
 impl Stored {
@@ -161,12 +190,14 @@ struct GroupWriter<'a> {
     boundaries: Table<'a, Key, &'static [u8]>,
     touched: Origins,
     gaps: Gaps,
+    /// Memory of the last row that was ended, for the next.
+    spare: Vec<u8>,
 }
 
 impl<'a> GroupWriter<'a> {
     fn new(transaction: &'a WriteTransaction, origins: &'a Origins) -> Result<Self, Trouble> {
         let (entries, boundaries) = (transaction.open_table(ENTRIES)?, transaction.open_table(BOUNDARIES)?);
-        Ok(Self { origins, entries, boundaries, touched: Origins::new(), gaps: Vec::new() })
+        Ok(Self { origins, entries, boundaries, touched: Origins::new(), gaps: Vec::new(), spare: Vec::new() })
     }
 
     /// Takes an origin out, to be put back when it has been changed.
@@ -207,18 +238,17 @@ impl<'a> GroupWriter<'a> {
             stored.chain.push(&chunk);
             let mut from = chunk.first;
             while from <= chunk.last() {
-                if stored.row.entries.is_empty() {
-                    stored.row = Row { first: from, ..Row::default() };
+                if stored.row.is_empty() {
+                    stored.row = Row::begin(from, std::mem::take(&mut self.spare));
                 }
-                let to = fitting(&chunk, from, MAX_ROW_BYTES.saturating_sub(stored.row.entries.len()));
+                let to = fitting(&chunk, from, MAX_ROW_BYTES.saturating_sub(stored.row.entry_bytes()));
                 match to {
                     Some(to) => {
-                        stored.row.entries.extend_from_slice(&chunk.slice(from, to));
-                        stored.row.is_written = false;
+                        stored.row.push(&chunk.slice(from, to));
                         from = to + 1;
                     }
-                    None if stored.row.entries.is_empty() => {
-                        stored.row.entries.extend_from_slice(&chunk.slice(from, from));
+                    None if stored.row.is_empty() => {
+                        stored.row.push(&chunk.slice(from, from));
                         from += 1;
                     }
                     None => self.end_row(origin, &mut stored)?,
@@ -232,8 +262,8 @@ impl<'a> GroupWriter<'a> {
 
     /// Writes the row at the end of an origin as it is.
     fn write_row(&mut self, origin: Origin, row: &mut Row) -> Result<(), Trouble> {
-        if !row.is_written && !row.entries.is_empty() {
-            self.entries.insert(key(origin, row.first), &sealed_row(origin, row.first, &row.entries)[..])?;
+        if !row.is_written && !row.is_empty() {
+            self.entries.insert(key(origin, row.first), row.sealed(origin))?;
             row.is_written = true;
         }
         Ok(())
@@ -242,7 +272,7 @@ impl<'a> GroupWriter<'a> {
     /// Writes it, and begins another with what follows.
     fn end_row(&mut self, origin: Origin, stored: &mut Stored) -> Result<(), Trouble> {
         self.write_row(origin, &mut stored.row)?;
-        stored.row = Row::default();
+        self.spare = std::mem::take(&mut stored.row).value;
         Ok(())
     }
 
@@ -354,7 +384,7 @@ impl<'a> GroupWriter<'a> {
         let mut touched = std::mem::take(&mut self.touched);
         for (origin, stored) in &mut touched {
             self.write_row(*origin, &mut stored.row)?;
-            if stored.row.entries.len() >= OPEN_ROW_BYTES {
+            if stored.row.entry_bytes() >= OPEN_ROW_BYTES {
                 stored.row = Row::default();
             }
             for (number, hash) in stored.chain.boundaries().filter(|(number, _)| *number > stored.boundary) {

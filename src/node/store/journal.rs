@@ -18,7 +18,7 @@ use std::io;
 
 use redb::StorageBackend;
 
-use super::tables::{SEAL_BYTES, seal};
+use super::tables::{Key, SEAL_BYTES, is_seal, seal};
 use crate::{
     clique::{Chunk, Origin},
     node::hub::ToStore,
@@ -94,7 +94,8 @@ impl Journal {
         }
         let length = length_of(&self.record[HEAD_BYTES..]);
         self.record[SEAL_BYTES..HEAD_BYTES].copy_from_slice(&length);
-        let sealed = seal_of(self.generation, self.end, &self.record[SEAL_BYTES..]);
+        let (name, key) = identity(self.generation, self.end);
+        let sealed = seal(name, key, &self.record[SEAL_BYTES..]);
         self.record[..SEAL_BYTES].copy_from_slice(&sealed);
         self.file.write(half_of(self.generation) + self.end, &self.record)?;
         self.file.sync_data()?;
@@ -123,8 +124,9 @@ fn length_of(bytes: &[u8]) -> [u8; LENGTH_BYTES] {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-fn seal_of(generation: u64, place: u64, record: &[u8]) -> [u8; SEAL_BYTES] {
-    seal("journal", (0, generation, place), record)
+/// What a record is sealed as, and its key.
+fn identity(generation: u64, place: u64) -> (&'static str, Key) {
+    ("journal", (0, generation, place))
 }
 
 /// What the records hold that the database may not have, in order, where this generation counts.
@@ -158,7 +160,8 @@ fn record_at(file: &[u8], half: u64, place: u64, generation: u64) -> Option<&[u8
     let (sealed, rest) = file.get(usize::try_from(half + place).ok()?..)?.split_first_chunk::<SEAL_BYTES>()?;
     let length = u32::from_be_bytes(*rest.first_chunk::<LENGTH_BYTES>()?);
     let record = rest.get(..LENGTH_BYTES + usize::try_from(length).ok()?)?;
-    (*sealed == seal_of(generation, place, record)).then_some(record)
+    let (name, key) = identity(generation, place);
+    is_seal(*sealed, name, key, record).then_some(record)
 }
 
 fn next_chunk(content: &[u8]) -> Option<(Origin, Chunk, &[u8])> {

@@ -1,9 +1,10 @@
 //! What is in the database, and how each value is sealed.
 //!
-//! A value begins with 16 bytes of a BLAKE3 hash over its table, its key and what follows, so that a flipped bit anywhere in a
-//! row, in its key too, is found when the row is read.
+//! A value begins with 16 bytes of a hash (XXH3) over its table, its key and what follows, so that a flipped bit anywhere in a
+//! row, in its key too, is found when the row is read. That entries are those of their origin is for the running hash to tell.
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::Trouble;
 use crate::{
@@ -23,12 +24,21 @@ pub const ENTRIES: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("
 /// The running hash at the end of each complete segment.
 pub const BOUNDARIES: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("boundaries");
 
+/// What the rows of [`ENTRIES`] are sealed as.
+const ROW: &str = "entries";
 /// Bytes of a seal.
 pub const SEAL_BYTES: usize = 16;
 
-/// The first bytes of a hash over all of these.
+/// A hash over all of these.
 #[must_use]
 pub fn seal(table: &str, key: Key, payload: &[u8]) -> [u8; SEAL_BYTES] {
+    let place = [table.as_bytes(), &key.0.to_be_bytes(), &key.1.to_be_bytes(), &key.2.to_be_bytes()].concat();
+    xxh3_128_with_seed(payload, xxh3_64(&place)).to_be_bytes()
+}
+
+/// The same before format 4: the first bytes of a BLAKE3 hash.
+#[must_use]
+pub fn seal_before_4(table: &str, key: Key, payload: &[u8]) -> [u8; SEAL_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(table.as_bytes());
     hasher.update(&key.0.to_be_bytes());
@@ -38,6 +48,12 @@ pub fn seal(table: &str, key: Key, payload: &[u8]) -> [u8; SEAL_BYTES] {
     let mut seal = [0; SEAL_BYTES];
     seal.copy_from_slice(&hasher.finalize().as_bytes()[..SEAL_BYTES]);
     seal
+}
+
+/// Whether it is a seal of all of these.
+#[must_use]
+pub fn is_seal(found: [u8; SEAL_BYTES], table: &str, key: Key, payload: &[u8]) -> bool {
+    found == seal(table, key, payload) || found == seal_before_4(table, key, payload)
 }
 
 /// A value as it is stored.
@@ -52,8 +68,8 @@ pub fn sealed(table: &str, key: Key, payload: &[u8]) -> Vec<u8> {
 /// What was stored; `None` if it is not any more what was written.
 #[must_use]
 pub fn unsealed<'a>(table: &str, key: Key, value: &'a [u8]) -> Option<&'a [u8]> {
-    let (found, payload) = value.split_at_checked(SEAL_BYTES)?;
-    (found == seal(table, key, payload)).then_some(payload)
+    let (found, payload) = value.split_first_chunk()?;
+    is_seal(*found, table, key, payload).then_some(payload)
 }
 
 /// The key of an entry, a row or a boundary.
@@ -65,13 +81,19 @@ pub fn key(origin: Origin, number: u64) -> Key {
 /// A row of entries as it is stored.
 #[must_use]
 pub fn sealed_row(origin: Origin, first: u64, entries: &[u8]) -> Vec<u8> {
-    sealed("entries", key(origin, first), entries)
+    sealed(ROW, key(origin, first), entries)
+}
+
+/// The seal of a row of entries.
+#[must_use]
+pub fn seal_of_row(origin: Origin, first: u64, entries: &[u8]) -> [u8; SEAL_BYTES] {
+    seal(ROW, key(origin, first), entries)
 }
 
 /// The entries of a row; `None` if they are not what was written.
 #[must_use]
 pub fn read_row(origin: Origin, first: u64, value: &[u8]) -> Option<Chunk> {
-    let entries = unsealed("entries", key(origin, first), value)?;
+    let entries = unsealed(ROW, key(origin, first), value)?;
     let (chunk, _) = read_chunk(first, bytes::Bytes::copy_from_slice(entries)).ok()?;
     Some(chunk)
 }

@@ -247,41 +247,55 @@ fn a_directory_has_one_owner_at_a_time_and_one_node() {
     assert_eq!(mode & 0o077, 0);
 }
 
-#[test]
-fn a_newer_format_is_refused_and_format_1_is_brought_up_to_date() {
-    let (newer, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let chunks = [chunk(1, 400, 0, 20), chunk(401, 200, 0, 20)];
-    let whole = whole_chain(&chunks);
-    for (folder, format) in [(&newer, format::FORMAT + 1), (&older, 1)] {
-        let database = Database::create(lock::database_path(folder.path())).unwrap();
-        let transaction = database.begin_write().unwrap();
-        let mut meta = transaction.open_table(tables::META).unwrap();
-        for (name, value) in [("format", format), ("node", 3), ("incarnation", 77)] {
-            meta.insert(name, value).unwrap();
-        }
-        drop(meta);
-        let record = Record { first: 1, height: 600, cut_hash: EMPTY }.to_bytes();
-        let of = (ORIGIN.node, ORIGIN.incarnation);
-        transaction.open_table(ORIGINS).unwrap().insert(of, &record[..]).unwrap();
-        for chunk in &chunks {
-            let mut entries = transaction.open_table(tables::ENTRIES).unwrap();
-            entries.insert(key(ORIGIN, chunk.first), &chunk.bytes[..]).unwrap();
-        }
-        for (number, hash) in whole.boundaries().skip(1) {
-            transaction.open_table(BOUNDARIES).unwrap().insert(key(ORIGIN, number), &hash[..]).unwrap();
-        }
-        transaction.commit().unwrap();
+/// A directory as another version would have left it, with 600 entries of `ORIGIN`.
+fn of_format(format: u64, chunks: &[Chunk]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = |table: &str, number: u64, payload: &[u8]| match format {
+        1 => payload.to_vec(),
+        _ => [&tables::seal_before_4(table, key(ORIGIN, number), payload)[..], payload].concat(),
+    };
+    let database = Database::create(lock::database_path(folder.path())).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let mut meta = transaction.open_table(tables::META).unwrap();
+    for (name, value) in [("format", format), ("node", ORIGIN.node.into()), ("incarnation", 77)] {
+        meta.insert(name, value).unwrap();
     }
+    drop(meta);
+    let record = Record { first: 1, height: 600, cut_hash: EMPTY }.to_bytes();
+    let of = (ORIGIN.node, ORIGIN.incarnation);
+    transaction.open_table(ORIGINS).unwrap().insert(of, &stored("origins", 0, &record)[..]).unwrap();
+    for chunk in chunks {
+        let mut entries = transaction.open_table(tables::ENTRIES).unwrap();
+        entries.insert(key(ORIGIN, chunk.first), &stored("entries", chunk.first, &chunk.bytes)[..]).unwrap();
+    }
+    for (number, hash) in whole_chain(chunks).boundaries().skip(1) {
+        let mut boundaries = transaction.open_table(BOUNDARIES).unwrap();
+        boundaries.insert(key(ORIGIN, number), &stored("boundaries", number, &hash)[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+    folder
+}
+
+#[test]
+fn a_newer_format_is_refused_and_older_ones_are_brought_up_to_date() {
+    let chunks = [chunk(1, 400, 0, 20), chunk(401, 200, 0, 20)];
+    let newer = of_format(format::FORMAT + 1, &chunks);
     let refused = Store::open(&settings(newer.path(), Sync::Always), 1, |_| (), |(), _, _| {}).unwrap_err();
     let sentence = "was written by a newer version of clique (format 5, this one knows up to 4)";
     assert!(refused.to_string().contains(sentence), "{refused}");
 
-    for _ in 0..2 {
-        let store = Running::open(older.path());
-        let recovered = store.of_origin(ORIGIN);
-        assert_eq!((recovered.height, recovered.damaged.len()), (600, 0));
-        assert_eq!(recovered.chain.hash(), whole.hash());
-        assert!(verify::verify(older.path()).unwrap_err().to_string().contains("in use"));
-        store.close();
+    for older in 1..format::FORMAT {
+        let folder = of_format(older, &chunks);
+        for round in 0..2 {
+            let mut store = Running::open(folder.path());
+            let recovered = store.of_origin(ORIGIN);
+            assert_eq!((recovered.height, recovered.damaged.len()), (600 + round * 10, 0), "format {older}");
+            let all = [&chunks[..], &[chunk(601, round * 10, 0, 20)][..usize::from(round > 0)]].concat();
+            assert_eq!(recovered.chain.hash(), whole_chain(&all).hash());
+            assert!(verify::verify(folder.path()).unwrap_err().to_string().contains("in use"));
+            store.append(ORIGIN, &chunk(601 + round * 10, 10, 0, 20));
+            store.wait_synced();
+            store.close();
+        }
     }
 }
