@@ -1,14 +1,18 @@
 //! What one transaction writes: everything that had been said until it began.
 
+mod stored;
+
 use std::collections::BTreeMap;
 
 use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 
+pub use self::stored::Stored;
+use self::stored::{Row, forget_all_but_last};
 use super::{
     Trouble,
     tables::{
-        BOUNDARIES, ENTRIES, Key, ORIGINS, Record, SEAL_BYTES, begin_write, key, read_boundary, read_row, seal_of_row,
-        sealed_boundary, sealed_row,
+        BOUNDARIES, ENTRIES, Key, ORIGINS, Record, begin_write, key, read_boundary, read_row, sealed_boundary,
+        sealed_row,
     },
 };
 use crate::{
@@ -16,7 +20,7 @@ use crate::{
         Chain, Chunk, Origin,
         chain::{EMPTY, Hash},
     },
-    node::hub::{Recovered, ToStore},
+    node::hub::ToStore,
 };
 
 /// Entries in one row, in bytes, unless one entry is longer. With its key and seal it fits a page of 256 KiB.
@@ -24,84 +28,6 @@ const MAX_ROW_BYTES: usize = (256 - 1) * 1024;
 /// The last row of an origin is written again with what follows as long as it is shorter than this: the database writes
 /// a page of this size in any case.
 const OPEN_ROW_BYTES: usize = 4 * 1024;
-
-/// One origin, as it is on the disk.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    first: u64,
-    height: u64,
-    cut_hash: Hash,
-    /// Behind the height where something before cannot be read.
-    chain: Chain,
-    /// The last boundary whose hash is on the disk.
-    boundary: u64,
-    row: Row,
-}
-
-/// The row at the end of an origin, as it is stored: behind room for its seal.
-#[derive(Debug, Clone, Default)]
-struct Row {
-    first: u64,
-    value: Vec<u8>,
-    is_written: bool,
-}
-
-impl Row {
-    fn begin(first: u64, mut value: Vec<u8>) -> Self {
-        value.clear();
-        value.resize(SEAL_BYTES, 0);
-        Self { first, value, is_written: false }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entry_bytes() == 0
-    }
-
-    fn entry_bytes(&self) -> usize {
-        self.value.len().saturating_sub(SEAL_BYTES)
-    }
-
-    fn push(&mut self, entries: &[u8]) {
-        self.value.extend_from_slice(entries);
-        self.is_written = false;
-    }
-
-    /// As it goes into the table.
-    fn sealed(&mut self, origin: Origin) -> &[u8] {
-        if let Some((place, entries)) = self.value.split_first_chunk_mut() {
-            *place = seal_of_row(origin, self.first, entries);
-        }
-        &self.value
-    }
-}
-
-impl Stored {
-    /// Nothing yet.
-    fn beginning() -> Self {
-        let chain = Chain::default();
-        Self { first: 1, height: 0, cut_hash: chain.hash(), chain, boundary: 0, row: Row::default() }
-    }
-
-    /// As it was found.
-    #[must_use]
-    pub fn recovered(recovered: &Recovered) -> Self {
-        let mut chain = recovered.chain.clone();
-        let cut_hash = chain.boundaries().next().map_or_else(|| chain.hash(), |(_, hash)| hash);
-        let boundary = forget_all_but_last(&mut chain);
-        Self { first: recovered.first, height: recovered.height, cut_hash, chain, boundary, row: Row::default() }
-    }
-
-    fn record(&self) -> Record {
-        Record { first: self.first, height: self.height, cut_hash: self.cut_hash }
-    }
-}
-
-/// What has been stored need not be remembered. Gives the last boundary.
-fn forget_all_but_last(chain: &mut Chain) -> u64 {
-    let last = chain.boundaries().last().map_or(0, |(last, _)| last);
-    chain.forget_before(last);
-    last
-}
 
 /// Origins by what is on the disk of them.
 pub type Origins = BTreeMap<Origin, Stored>;
