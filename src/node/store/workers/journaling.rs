@@ -28,7 +28,7 @@ const MAX_GROUP_BYTES: usize = 1 << 20;
 /// What nobody waits for is left to gather for so long.
 const GATHER_FOR: Duration = Duration::from_millis(10);
 
-/// From so much on it is worth while to let more come: fewer and larger records, and acknowledgements.
+/// From so many bytes of entries on it is worth while to let more come: fewer and larger records, and acknowledgements.
 const BUSY_BYTES: usize = 16 << 10;
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -37,6 +37,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(2);
 struct Taken {
     items: Vec<ToStore>,
     bytes: usize,
+    entry_bytes: usize,
     is_awaited: bool,
     is_over: bool,
 }
@@ -76,7 +77,7 @@ impl Journaler {
                 self.take(job, &mut taken);
                 next = taken.more(MAX_GROUP_BYTES, &mut jobs);
             }
-            if taken.is_awaited && taken.bytes >= BUSY_BYTES {
+            if taken.is_awaited && taken.entry_bytes >= BUSY_BYTES {
                 sleep(BUSY_PAUSE).await;
                 while let Some(job) = taken.more(usize::MAX, &mut jobs) {
                     self.take(job, &mut taken);
@@ -100,6 +101,9 @@ impl Journaler {
         match job {
             Job::Do(item) => {
                 taken.bytes += cost_bytes(&item);
+                if let ToStore::Entries { chunk, .. } = &item {
+                    taken.entry_bytes += chunk.bytes.len();
+                }
                 taken.is_awaited |= is_awaited(&item, self.node);
                 taken.items.push(item);
             }
