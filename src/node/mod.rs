@@ -29,6 +29,7 @@ mod session;
 pub mod settings;
 mod spans;
 pub mod store;
+mod timer;
 mod vault;
 mod warnings;
 mod web_door;

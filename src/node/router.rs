@@ -26,6 +26,7 @@ use super::{
     outbox::ClientOutbox,
     spans::NodeSpans,
     store::StoreHandle,
+    timer,
     world::World,
 };
 use crate::{
@@ -197,7 +198,6 @@ impl<W: World> Router<W> {
     pub async fn run(mut self) {
         let mut waiting = VecDeque::new();
         let mut received = Vec::with_capacity(MAX_INPUTS_PER_TURN);
-        // It is set anew only where it would be late, or rings too early: most turns come long before it.
         let mut timer = pin!(sleep_until(self.start));
         while !self.has_ended {
             if self.hub.has_work() || !waiting.is_empty() {
@@ -217,28 +217,15 @@ impl<W: World> Router<W> {
     }
 
     /// Until there is input, or the hub's time has come; `false` once nobody can say anything any more.
-    async fn wait(&mut self, mut timer: Pin<&mut Sleep>, received: &mut Vec<Input>) -> bool {
-        // Told once a wait: with no link it is so long from now, whenever that is.
+    async fn wait(&mut self, timer: Pin<&mut Sleep>, received: &mut Vec<Input>) -> bool {
         let deadline = self.start + Duration::from_millis(self.hub.next_deadline_ms(self.now()));
-        if deadline < timer.deadline() {
-            timer.as_mut().reset(deadline);
+        tokio::select! {
+            biased;
+            count = self.inputs.recv_many(received, MAX_INPUTS_PER_TURN) => return count > 0,
+            Some(answer) = next_of(self.store.as_mut()) => received.push(Input::Store(answer)),
+            () = timer::until(timer, deadline) => {}
         }
-        loop {
-            tokio::select! {
-                biased;
-                count = self.inputs.recv_many(received, MAX_INPUTS_PER_TURN) => return count > 0,
-                Some(answer) = next_of(self.store.as_mut()) => {
-                    received.push(Input::Store(answer));
-                    return true;
-                }
-                () = &mut timer => {
-                    if Instant::now() >= deadline {
-                        return true;
-                    }
-                    timer.as_mut().reset(deadline);
-                }
-            }
-        }
+        true
     }
 
     fn take_from_store(&mut self, waiting: &mut VecDeque<Input>) {

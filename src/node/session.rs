@@ -32,6 +32,7 @@ use super::{
     router::RouterHandle,
     settings::Limits,
     spans::NodeSpans,
+    timer,
     warnings::Warnings,
     world::World,
 };
@@ -131,7 +132,6 @@ impl<W: World> Session<W> {
         let stop = self.context.stop.clone();
         let mut stopped = pin!(stop.cancelled());
         let mut clock = Clock::new(self.context.limits);
-        // It is set anew only where it would be late: putting it off with each message costs more than looking now and then.
         let mut timer = pin!(sleep_until(clock.deadline(true)));
         let mut writing = Writing::default();
         // Whether the buffer may hold something whole: at first what came with the first byte.
@@ -160,9 +160,6 @@ impl<W: World> Session<W> {
             // Who is not read from cannot finish what it began.
             let is_slow = may_read && (!self.parser.has_registered() || !self.buffer.is_empty());
             let deadline = clock.deadline(is_slow);
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
             tokio::select! {
                 biased;
                 () = &mut stopped => {
@@ -198,11 +195,7 @@ impl<W: World> Session<W> {
                     }
                 }
                 () = tokio::task::yield_now(), if has_input && may_read => {}
-                () = &mut timer => {
-                    if Instant::now() < deadline {
-                        timer.as_mut().reset(deadline);
-                        continue;
-                    }
+                () = timer::until(timer.as_mut(), deadline) => {
                     if let Some(end) = clock.end(is_slow) {
                         Box::pin(self.tell(end.to_string())).await;
                         Box::pin(self.write_rest(writing)).await;
