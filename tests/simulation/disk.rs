@@ -166,7 +166,7 @@ impl SimDisk {
 
     /// The sequence of what was written last.
     pub fn last_sequence(&self) -> Option<u64> {
-        self.queue.iter().rev().find_map(sequence)
+        self.queue.iter().rev().find_map(ToStore::sequence)
     }
 
     /// Syncs what was written, if there is room, and answers what was read.
@@ -352,15 +352,5 @@ impl SimDisk {
     pub fn last_incarnation(&self, node: u16) -> u64 {
         let lives = self.kept.keys().filter(|origin| origin.node == node);
         lives.map(|origin| origin.incarnation).max().unwrap_or(0)
-    }
-}
-
-fn sequence(order: &ToStore) -> Option<u64> {
-    match order {
-        ToStore::Entries { sequence, .. }
-        | ToStore::Cut { sequence, .. }
-        | ToStore::Repair { sequence, .. }
-        | ToStore::Rehash { sequence, .. } => Some(*sequence),
-        ToStore::Read { .. } => None,
     }
 }

@@ -20,18 +20,6 @@ pub enum ToStore {
 }
 
 impl ToStore {
-    /// Whose log it is about.
-    #[must_use]
-    pub fn origin(&self) -> Origin {
-        match self {
-            Self::Entries { origin, .. }
-            | Self::Cut { origin, .. }
-            | Self::Repair { origin, .. }
-            | Self::Rehash { origin, .. }
-            | Self::Read { origin, .. } => *origin,
-        }
-    }
-
     /// `None` where nothing is written.
     #[must_use]
     pub fn sequence(&self) -> Option<u64> {
