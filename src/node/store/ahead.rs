@@ -43,8 +43,8 @@ impl Ahead {
     }
 
     /// Adds what follows.
-    pub fn add(&self, group: &mut Vec<ToStore>) {
-        self.state.lock().pending.extend(group.drain(..));
+    pub fn add(&self, group: Vec<ToStore>) {
+        self.state.lock().pending.extend(group);
         self.news.notify_one();
     }
 

@@ -135,9 +135,8 @@ pub fn read(file: &[u8], generation: u64) -> Vec<(Origin, Chunk)> {
     let mut chunks = Vec::new();
     for generation in [generation, generation.saturating_add(1)] {
         // Before format 4 there was one generation, always at the beginning. A seal is of one generation only.
-        let halves = [0, half_of(generation)];
-        let half = halves.into_iter().find(|half| record_at(file, *half, 0, generation).is_some());
-        chunks.extend(half.into_iter().flat_map(|half| read_half(file, half, generation)));
+        let halves = [0, half_of(generation)].map(|half| read_half(file, half, generation));
+        chunks.extend(halves.into_iter().find(|half| !half.is_empty()).unwrap_or_default());
     }
     chunks
 }

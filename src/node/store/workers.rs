@@ -29,10 +29,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    journaling::Journaler,
-    writing::{Waits, Writer},
-};
+use self::{journaling::Journaler, writing::Writer};
 use super::{
     Store, Trouble,
     ahead::Ahead,
@@ -50,7 +47,7 @@ use crate::{
 
 /// What may wait to be written, in bytes of entries. Beyond it the store counts as unwritable until half is left.
 pub const MAX_QUEUED_BYTES: usize = 128 << 20;
-/// So much is put into the database without waiting for more.
+/// So much is put into the database without waiting for more; what is not journaled waits for the next transaction beyond it.
 const ENOUGH_BYTES: usize = 8 << 20;
 /// What an item costs besides its entries, in bytes, so that many small ones are bounded too.
 const ITEM_BYTES: usize = 256;
@@ -68,6 +65,41 @@ enum Job {
     /// A read has failed: if the database refuses to go on, it has to be opened again.
     Check,
     Close,
+}
+
+/// What was said, taken to be done together.
+#[derive(Default)]
+struct Taken {
+    items: Vec<ToStore>,
+    bytes: usize,
+    must_check: bool,
+    is_over: bool,
+}
+
+impl Taken {
+    /// Takes a job, and what waits behind it, up to so many bytes, about.
+    fn take(&mut self, first: Option<Job>, max_bytes: usize, jobs: &mut UnboundedReceiver<Job>) {
+        let mut next = first;
+        while let Some(job) = next {
+            match job {
+                Job::Do(item) => {
+                    self.bytes += cost_bytes(&item);
+                    self.items.push(item);
+                }
+                Job::Check => self.must_check = true,
+                Job::Close => self.is_over = true,
+            }
+            next = if self.bytes < max_bytes && !self.is_over { jobs.try_recv().ok() } else { None };
+        }
+    }
+}
+
+/// Until the disk has done what it has taken.
+async fn settle(medium: &dyn Medium) {
+    let busy = medium.is_busy_for();
+    if !busy.is_zero() {
+        sleep(busy).await;
+    }
 }
 
 fn cost_bytes(item: &ToStore) -> usize {
@@ -162,53 +194,52 @@ pub(super) fn start(
     drive: impl Fn(&'static str, Work) -> io::Result<()>,
     answer: Answer,
 ) -> io::Result<(StoreHandle, StoreWorkers)> {
-    let (writes, write_jobs) = unbounded_channel();
+    let (writes, said) = unbounded_channel();
     let (reads, read_jobs) = unbounded_channel();
     let (queued_bytes, is_awaited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (closing, workers) = (CancellationToken::new(), TaskTracker::new());
     let Store { node, directory, sync, database, medium, journal, origins, claim } = store;
     let ahead = Arc::new(Ahead::new(journal));
+    let handle =
+        StoreHandle { writes, reads, queued_bytes: queued_bytes.clone(), node, is_awaited: is_awaited.clone() };
+    let waits = Waits { queued_bytes, is_awaited, closing: closing.clone() };
+    let (waits, mut write_jobs, check) = if sync == super::Sync::Always {
+        // What is said goes to the journal first; the writer hears of what is left to it.
+        let (writer, handed_on) = unbounded_channel();
+        let is_pressing = Arc::new(Notify::new());
+        let for_writer = Waits { is_awaited: is_pressing.clone(), ..waits.clone() };
+        let (medium, ahead, answer) = (medium.clone(), ahead.clone(), answer.clone());
+        let journaler = Journaler { node, medium, ahead, answer, waits, is_pressing, writer: writer.clone() };
+        drive("store-journal", Box::pin(workers.track_future(journaler.run(said))))?;
+        (for_writer, handed_on, writer)
+    } else {
+        (waits, said, handle.writes.clone())
+    };
     let reader = Reader {
         database: database.clone(),
         ahead: ahead.clone(),
         answer: answer.clone(),
-        check: writes.clone(),
+        check,
         closing: closing.clone(),
     };
-    let handle = StoreHandle { writes, reads, queued_bytes, node, is_awaited };
-    let mut waits = Waits {
-        queued_bytes: handle.queued_bytes.clone(),
-        is_awaited: handle.is_awaited.clone(),
-        closing: closing.clone(),
-    };
-    let mut jobs = write_jobs;
-    if sync == super::Sync::Always {
-        // What is said goes to the journal first, and from there to the writer.
-        let (writer, handed_on) = unbounded_channel();
-        let is_pressing = Arc::new(Notify::new());
-        let journaler = Journaler {
-            node,
-            medium: medium.clone(),
-            ahead: ahead.clone(),
-            answer: answer.clone(),
-            queued_bytes: waits.queued_bytes.clone(),
-            is_awaited: std::mem::replace(&mut waits.is_awaited, is_pressing.clone()),
-            is_pressing,
-            closing: closing.clone(),
-            writer,
-        };
-        let journaling = journaler.run(std::mem::replace(&mut jobs, handed_on));
-        drive("store-journal", Box::pin(workers.track_future(journaling)))?;
-    }
     let target = Target { node, directory, sync, database, medium };
     let writer = Writer::new(target, ahead, origins, answer, waits);
     let writing = async move {
         let _claim = claim;
-        writer.run(&mut jobs).await;
+        writer.run(&mut write_jobs).await;
     };
     drive("store-write", Box::pin(workers.track_future(writing)))?;
     drive("store-read", Box::pin(workers.track_future(reader.run(read_jobs))))?;
     Ok((handle.clone(), StoreWorkers { handle, closing, workers }))
+}
+
+/// What a worker and others tell each other.
+#[derive(Clone)]
+struct Waits {
+    queued_bytes: Arc<AtomicUsize>,
+    /// Something that is waited for has been said.
+    is_awaited: Arc<Notify>,
+    closing: CancellationToken,
 }
 
 /// What is written to.

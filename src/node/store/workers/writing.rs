@@ -2,20 +2,16 @@
 
 use std::{
     future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, mpsc::UnboundedReceiver},
-    time::{Instant, sleep, sleep_until, timeout},
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{Answer, ENOUGH_BYTES, Job, MAX_QUEUED_BYTES, Target, cost_bytes, is_awaited};
+use super::{Answer, ENOUGH_BYTES, Job, MAX_QUEUED_BYTES, Taken, Target, Waits, cost_bytes, is_awaited, settle};
 use crate::node::{
     hub::{FromStore, ToStore},
     store::{
@@ -28,8 +24,6 @@ use crate::node::{
     },
 };
 
-/// What goes into one transaction, in bytes; whatever waits beyond it goes into the next.
-const MAX_GROUP_BYTES: usize = 2 * ENOUGH_BYTES;
 /// What may be in the system's hands only, in bytes, whatever the settings say: it is kept here until it is on the disk.
 const MAX_UNSYNCED_BYTES: usize = 64 << 20;
 /// What nobody waits for is gathered for so long: it is in the journal, or on the disks of peers.
@@ -45,14 +39,6 @@ enum Waited {
     /// What was written is to be synced.
     Enough,
     ForNobody,
-}
-
-/// What the writer and others tell each other.
-pub struct Waits {
-    pub queued_bytes: Arc<AtomicUsize>,
-    /// Something that is waited for has been said.
-    pub is_awaited: Arc<Notify>,
-    pub closing: CancellationToken,
 }
 
 pub struct Writer {
@@ -92,10 +78,9 @@ impl Writer {
 
     /// Until it is closed, or nobody can say anything any more.
     pub async fn run(mut self, jobs: &mut UnboundedReceiver<Job>) {
-        let mut group = Vec::new();
         let mut is_over = false;
         while !is_over {
-            let mut next = match self.wait(jobs).await {
+            let first = match self.wait(jobs).await {
                 Waited::For(job) => {
                     if !matches!(&job, Job::Do(item) if is_awaited(item, self.target.node)) {
                         self.gather().await;
@@ -112,26 +97,19 @@ impl Writer {
                     None
                 }
             };
-            let mut group_bytes = 0;
-            while let Some(job) = next {
-                match job {
-                    Job::Do(item) => {
-                        group_bytes += cost_bytes(&item);
-                        group.push(item);
-                    }
-                    Job::Check => self.check(),
-                    Job::Close => is_over = true,
-                }
-                next = if group_bytes < MAX_GROUP_BYTES && !is_over { jobs.try_recv().ok() } else { None };
+            let mut taken = Taken::default();
+            taken.take(first, ENOUGH_BYTES, jobs);
+            if taken.must_check {
+                self.check();
             }
+            is_over |= taken.is_over;
             let is_due = is_over || self.is_sync_due();
             let (mut items, generation) = self.ahead.begin_commit();
-            group_bytes += items.iter().map(cost_bytes).sum::<usize>();
-            items.append(&mut group);
+            items.append(&mut taken.items);
             if !items.is_empty() || (is_due && self.unsynced_since.is_some()) {
                 self.write_at_last(&items, generation, is_due).await;
             }
-            self.waits.queued_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
+            self.waits.queued_bytes.fetch_sub(items.iter().map(cost_bytes).sum(), Ordering::Relaxed);
         }
         if let Some(database) = self.target.database.write().take()
             && let Err(error) = database.close()
@@ -166,14 +144,6 @@ impl Writer {
         }
     }
 
-    /// Until the disk has done what it has taken.
-    async fn settle(&self) {
-        let busy = self.target.medium.is_busy_for();
-        if !busy.is_zero() {
-            sleep(busy).await;
-        }
-    }
-
     fn is_sync_due(&self) -> bool {
         let is_late = |interval| self.unsynced_since.is_some_and(|since| since.elapsed() >= interval);
         match self.target.sync {
@@ -189,7 +159,7 @@ impl Writer {
             let is_last_try = self.waits.closing.is_cancelled();
             match self.write(group, generation, is_sync_due) {
                 Ok(gaps) => {
-                    self.settle().await;
+                    settle(&*self.target.medium).await;
                     return self.tell_written(group, gaps);
                 }
                 Err(trouble) => self.tell_trouble(&trouble),
