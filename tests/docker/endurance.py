@@ -41,11 +41,11 @@ def kill_and_restart(system, node, conversations):
     killed_at = time.monotonic()
     run("docker", "kill", "-s", "KILL", system.container(node))
     wait_for(f"node {node} is down", lambda: not system.state(node)["Running"])
-    for each in conversations:
-        each.may_be_late(killed_at, time.monotonic())
+    down_at = time.monotonic()
     system.wait_sees((node + 1) % NODES, NODES - 1)
     run("docker", "start", system.container(node))
     system.wait_sees(node, NODES)
+    some_may_be_late(conversations, killed_at, down_at)
     step(f"node {node} was killed and is back")
 
 
@@ -54,8 +54,6 @@ def cut_off(system, traffic, chats):
     gone_at = time.monotonic()
     run("docker", "network", "disconnect", network, system.container(CUT_NODE))
     cut_at = time.monotonic()
-    for each in traffic.conversations:
-        each.may_be_late(gone_at, cut_at)
     system.wait_sees(0, NODES - 1)
     traffic.some_more(chats)
     wait_for(f"{CUT_S} s of it", lambda: time.monotonic() >= cut_at + CUT_S)
@@ -63,8 +61,17 @@ def cut_off(system, traffic, chats):
     run("docker", "network", "connect", "--alias", f"node{CUT_NODE}", network, system.container(CUT_NODE))
     system.wait_sees(0, NODES)
     system.wait_sees(CUT_NODE, NODES)
+    some_may_be_late(traffic.conversations, gone_at, cut_at)
     step(f"node {CUT_NODE} was cut off for {time.monotonic() - cut_at:.0f} s and is back")
     traffic.some_more(chats)
+
+
+def some_may_be_late(conversations, gone_at, until):
+    """What those said last who lost their node."""
+    for each in conversations:
+        lost_at = each.sender.last("lost")
+        if lost_at is not None and lost_at >= gone_at:
+            each.may_be_late(gone_at, until)
 
 
 def histories_are_equal(system):
