@@ -2,8 +2,9 @@
 
 use std::{
     any::Any,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -83,14 +84,13 @@ impl Medium for Files {
     }
 
     fn open(&self) -> Result<Database, Trouble> {
-        Ok(Builder::new().set_cache_size(CACHE_BYTES).create(lock::database_path(&self.directory))?)
+        let file = DatabaseFile::open(&lock::database_path(&self.directory)).map_err(redb::StorageError::from)?;
+        Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(file)?)
     }
 
     fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble> {
-        let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).open(lock::journal_path(&self.directory));
-        Ok(Box::new(FileBackend::new(file.map_err(redb::StorageError::from)?)?))
+        let file = open_or_make(&lock::journal_path(&self.directory)).map_err(redb::StorageError::from)?;
+        Ok(Box::new(FileBackend::new(file)?))
     }
 
     fn forget(&self) {
@@ -100,4 +100,48 @@ impl Medium for Files {
     fn set_aside(&self, unix_s: u64) -> io::Result<PathBuf> {
         lock::set_aside(&self.directory, unix_s)
     }
+}
+
+/// The database's file. What is on the disk leaves the system's cache: the latest entries are in the log in memory, and
+/// older ones are seldom read. Otherwise each write takes memory that nobody has used for long, and where a hypervisor lends
+/// the memory, having it lent costs several times what the write does.
+///
+/// That nobody else has the file, the directory's lock sees to.
+#[derive(Debug)]
+struct DatabaseFile(File);
+
+impl DatabaseFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        open_or_make(path).map(Self)
+    }
+}
+
+impl StorageBackend for DatabaseFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()?;
+        // Advice only: where it is not taken, all goes on as without it.
+        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+        let _ = nix::fcntl::posix_fadvise(&self.0, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+}
+
+fn open_or_make(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
