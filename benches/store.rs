@@ -48,7 +48,7 @@ fn write(directory: &Path, chunks: Vec<Chunk>, sync: Sync) {
     let started = opened.store.start(on_a_thread, move |answer| drop(sender.send(answer)));
     let (handle, workers) = started.expect("threads can be had");
     for (sequence, chunk) in (1..).zip(chunks) {
-        handle.say(ToStore::Entries { sequence, origin: ORIGIN, chunk });
+        handle.say(ToStore::Entries { sequence, origin: ORIGIN, chunk, boundaries: Box::default() });
         assert!(matches!(answers.recv(), Ok(FromStore::Synced { .. })));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be had");

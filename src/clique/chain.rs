@@ -172,6 +172,12 @@ impl Chain {
         self.boundaries.iter().map(|(number, hash)| (*number, *hash))
     }
 
+    /// The boundaries among these entries, with their hashes, in order.
+    #[must_use]
+    pub fn boundaries_in(&self, first: u64, last: u64) -> Box<[(u64, Hash)]> {
+        self.boundaries.range(first..=last).map(|(number, hash)| (*number, *hash)).collect()
+    }
+
     /// The boundary that it begins with, as far as it is remembered.
     #[must_use]
     pub fn beginning(&self) -> u64 {

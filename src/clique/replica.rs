@@ -46,8 +46,8 @@ pub struct Run {
 /// Something for the disk; writes are carried out in the order of their sequence.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// Entries that follow those of their origin that were written before, or the cut.
-    Entries { sequence: u64, origin: Origin, chunk: Chunk },
+    /// Entries that follow those of their origin that were written before, or the cut; and the segment boundaries among them.
+    Entries { sequence: u64, origin: Origin, chunk: Chunk, boundaries: Box<[(u64, Hash)]> },
     /// Nothing before `first` is kept; `hash` is the running hash there, or [`EMPTY`] where nobody knows it.
     Cut { sequence: u64, origin: Origin, first: u64, hash: Hash },
     /// Entries in place of what is damaged, or of others.
@@ -138,19 +138,20 @@ impl Replica {
 
     pub(super) fn push(&mut self, origin: Origin, chunk: Chunk, latest: u64) {
         self.recall(origin, &chunk, latest);
-        if self.has_store {
-            let written = chunk.clone();
-            self.write(origin, chunk.last(), chunk.cost_bytes(), |sequence| Write::Entries {
-                sequence,
-                origin,
-                chunk: written,
-            });
-        }
-        self.log.push(origin, chunk);
-        // With a store, peers are told once it is on the disk.
         if !self.has_store {
-            self.note_change(origin);
+            self.log.push(origin, chunk);
+            return self.note_change(origin);
         }
+        // Peers are told once it is on the disk.
+        self.log.push(origin, chunk.clone());
+        let hashed = self.log.chain(origin);
+        let boundaries = hashed.map(|chain| chain.boundaries_in(chunk.first, chunk.last())).unwrap_or_default();
+        self.write(origin, chunk.last(), chunk.cost_bytes(), |sequence| Write::Entries {
+            sequence,
+            origin,
+            chunk,
+            boundaries,
+        });
     }
 
     /// Gives up on everything before `first`. Returns how many entries that were still to come are lost.

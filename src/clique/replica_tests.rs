@@ -117,7 +117,7 @@ impl Clique {
         state.writes.extend(state.replica.take_writes());
         let mut asks = Vec::new();
         for write in state.writes.drain(..) {
-            let Write::Entries { sequence, origin, chunk } = write else { panic!("nothing is cut or repaired") };
+            let Write::Entries { sequence, origin, chunk, .. } = write else { panic!("nothing is cut or repaired") };
             state.disk.entry(origin).or_default().push(chunk);
             asks.extend(state.replica.synced(sequence));
         }

@@ -6,8 +6,9 @@ use crate::clique::{Chain, Chunk, Origin, chain::Hash};
 /// Something for the disk to do. Writes are carried out in order; many make one transaction.
 #[derive(Debug, Clone)]
 pub enum ToStore {
-    /// Entries that follow those of their origin that were written before, or the cut. `sequence` counts writes up.
-    Entries { sequence: u64, origin: Origin, chunk: Chunk },
+    /// Entries that follow those of their origin that were written before, or the cut; and the running hash at each segment
+    /// boundary among them. `sequence` counts writes up.
+    Entries { sequence: u64, origin: Origin, chunk: Chunk, boundaries: Box<[(u64, Hash)]> },
     /// Nothing before `first` is kept of this origin. `hash` is the running hash at `first - 1`. If the origin held less
     /// than that, it goes on at `first`.
     Cut { sequence: u64, origin: Origin, first: u64, hash: Hash },

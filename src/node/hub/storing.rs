@@ -58,7 +58,9 @@ impl Hub {
     pub(super) fn write(&mut self, ports: &mut impl Ports) {
         for write in self.replica.take_writes() {
             ports.to_store(match write {
-                Write::Entries { sequence, origin, chunk } => ToStore::Entries { sequence, origin, chunk },
+                Write::Entries { sequence, origin, chunk, boundaries } => {
+                    ToStore::Entries { sequence, origin, chunk, boundaries }
+                }
                 Write::Cut { sequence, origin, first, hash } => ToStore::Cut { sequence, origin, first, hash },
                 Write::Repair { sequence, origin, chunk } => ToStore::Repair { sequence, origin, chunk },
                 Write::Rehash { sequence, origin, chain } => ToStore::Rehash { sequence, origin, chain },

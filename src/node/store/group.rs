@@ -6,14 +6,11 @@ use std::collections::BTreeMap;
 
 use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 
+use self::stored::Row;
 pub use self::stored::Stored;
-use self::stored::{Row, forget_all_but_last};
 use super::{
     Trouble,
-    tables::{
-        BOUNDARIES, ENTRIES, Key, ORIGINS, Record, begin_write, key, read_boundary, read_row, sealed_boundary,
-        sealed_row,
-    },
+    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, begin_write, key, read_row, sealed_boundary, sealed_row},
 };
 use crate::{
     clique::{
@@ -43,7 +40,10 @@ pub fn write(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore
     let mut group_writer = GroupWriter::new(transaction, origins)?;
     for item in group {
         match item {
-            ToStore::Entries { origin, chunk, .. } => group_writer.append(*origin, chunk)?,
+            ToStore::Entries { origin, chunk, boundaries, .. } => {
+                group_writer.append(*origin, chunk)?;
+                group_writer.put_boundaries(*origin, boundaries.iter().copied())?;
+            }
             ToStore::Cut { origin, first, hash, .. } => group_writer.cut(*origin, *first, *hash)?,
             ToStore::Repair { origin, chunk, .. } => group_writer.repair(*origin, chunk)?,
             ToStore::Rehash { origin, chain, .. } => group_writer.rehash(*origin, chain)?,
@@ -62,7 +62,8 @@ fn write_records(records: &mut Table<'_, (u16, u64), &'static [u8]>, touched: &O
     Ok(())
 }
 
-/// Writes what the journal held: of each origin what is not there yet.
+/// Writes what the journal held: of each origin what is not there yet. The running hash at the boundaries among it is found, and
+/// written, when the database is read through.
 ///
 /// # Errors
 /// What the database says.
@@ -84,7 +85,7 @@ pub fn replay(database: &Database, journaled: &[(Origin, Chunk)]) -> Result<(), 
                     writer.put(*origin, chunk.first, &chunk.bytes)?;
                     continue;
                 }
-                let stored = writer.stored(*origin, record.flatten())?;
+                let stored = record.flatten().map_or_else(Stored::beginning, Stored::recorded);
                 writer.touched.insert(*origin, stored);
             }
             writer.append(*origin, chunk)?;
@@ -132,24 +133,9 @@ impl<'a> GroupWriter<'a> {
         self.touched.remove(&origin).unwrap_or_else(known)
     }
 
-    /// An origin as the tables have it.
-    fn stored(&self, origin: Origin, record: Option<Record>) -> Result<Stored, Trouble> {
-        let Some(Record { first, height, cut_hash }) = record else { return Ok(Stored::beginning()) };
-        let last = self.boundaries.range(key(origin, first)..=key(origin, height))?.next_back().transpose()?;
-        let last = last.and_then(|(row, value)| {
-            let number = row.value().2;
-            Some((number, read_boundary(origin, number, value.value())?))
-        });
-        let (boundary, hash) = last.unwrap_or((first - 1, cut_hash));
-        let chain = Chain::from_boundary(boundary, hash);
-        let mut stored = Stored { first, height, cut_hash, chain, boundary, row: Row::default() };
-        self.catch_up(origin, &mut stored)?;
-        Ok(stored)
-    }
-
     fn append(&mut self, origin: Origin, chunk: &Chunk) -> Result<(), Trouble> {
         let mut stored = self.take(origin);
-        if chunk.first <= stored.height && stored.chain.height() < stored.height {
+        if chunk.first <= stored.height {
             // Where the tail is damaged the hub begins before it, and gets it anew.
             self.touched.insert(origin, stored);
             self.repair(origin, chunk)?;
@@ -161,7 +147,6 @@ impl<'a> GroupWriter<'a> {
                 self.gaps.push((origin, stored.height + 1, chunk.first - 1));
                 self.end_row(origin, &mut stored)?;
             }
-            stored.chain.push(&chunk);
             let mut from = chunk.first;
             while from <= chunk.last() {
                 if stored.row.is_empty() {
@@ -217,11 +202,6 @@ impl<'a> GroupWriter<'a> {
             self.boundaries.retain_in(key(origin, 0)..key(origin, first), |_, _| false)?;
             stored.first = first;
             stored.cut_hash = hash;
-            if stored.chain.height() < first {
-                stored.chain = Chain::from_boundary(first - 1, hash);
-                stored.boundary = first - 1;
-                self.catch_up(origin, &mut stored)?;
-            }
             stored.height = stored.height.max(first - 1);
         }
         self.touched.insert(origin, stored);
@@ -262,7 +242,6 @@ impl<'a> GroupWriter<'a> {
                 self.put(origin, from, &chunk.slice(from, to))?;
                 from = to + 1;
             }
-            self.catch_up(origin, &mut stored)?;
         }
         self.touched.insert(origin, stored);
         Ok(())
@@ -280,9 +259,8 @@ impl<'a> GroupWriter<'a> {
         if begin + 1 == stored.first {
             stored.cut_hash = chain.hash_at(begin).unwrap_or(EMPTY);
         }
-        (stored.chain, stored.boundary) = (chain.clone(), begin);
         self.touched.insert(origin, stored);
-        Ok(())
+        self.put_boundaries(origin, chain.boundaries().filter(|(number, _)| *number > begin))
     }
 
     fn put(&mut self, origin: Origin, first: u64, entries: &[u8]) -> Result<(), Trouble> {
@@ -290,18 +268,9 @@ impl<'a> GroupWriter<'a> {
         Ok(())
     }
 
-    /// Hashes on where what was damaged kept the running hash behind.
-    fn catch_up(&self, origin: Origin, stored: &mut Stored) -> Result<(), Trouble> {
-        while stored.chain.height() < stored.height {
-            let next = stored.chain.height() + 1;
-            let row = self.entries.range(key(origin, 0)..=key(origin, next))?.next_back().transpose()?;
-            let Some(chunk) = row.and_then(|(row, value)| read_row(origin, row.value().2, value.value())) else {
-                break;
-            };
-            stored.chain.push(&chunk);
-            if stored.chain.height() < next {
-                break;
-            }
+    fn put_boundaries(&mut self, origin: Origin, hashes: impl Iterator<Item = (u64, Hash)>) -> Result<(), Trouble> {
+        for (number, hash) in hashes {
+            self.boundaries.insert(key(origin, number), &sealed_boundary(origin, number, &hash)[..])?;
         }
         Ok(())
     }
@@ -313,10 +282,6 @@ impl<'a> GroupWriter<'a> {
             if stored.row.entry_bytes() >= OPEN_ROW_BYTES {
                 stored.row = Row::default();
             }
-            for (number, hash) in stored.chain.boundaries().filter(|(number, _)| *number > stored.boundary) {
-                self.boundaries.insert(key(*origin, number), &sealed_boundary(*origin, number, &hash)[..])?;
-            }
-            stored.boundary = forget_all_but_last(&mut stored.chain);
         }
         Ok((touched, self.gaps))
     }

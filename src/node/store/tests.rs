@@ -8,6 +8,7 @@ mod model;
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     fs,
     path::Path,
     sync::{
@@ -64,6 +65,8 @@ struct Running {
     synced: Cell<u64>,
     incarnation: u64,
     recovered: Vec<Recovered>,
+    /// As the hub has them.
+    chains: BTreeMap<Origin, Chain>,
     /// What was shown at the start.
     seen: Vec<(Origin, Chunk)>,
 }
@@ -90,7 +93,8 @@ impl Running {
         let Opened { store, state: (incarnation, seen), recovered } = opened;
         let (sender, answers) = channel();
         let (handle, workers) = store.start(on_a_thread, move |answer| drop(sender.send(answer))).unwrap();
-        Self { handle, workers, answers, sequence: 0, synced: Cell::new(0), incarnation, recovered, seen }
+        let chains = recovered.iter().map(|recovered| (recovered.origin, recovered.chain.clone())).collect();
+        Self { handle, workers, answers, sequence: 0, synced: Cell::new(0), incarnation, recovered, chains, seen }
     }
 
     fn close(self) {
@@ -111,8 +115,10 @@ impl Running {
     }
 
     fn append(&mut self, origin: Origin, chunk: &Chunk) {
-        let chunk = chunk.clone();
-        self.say(|sequence| ToStore::Entries { sequence, origin, chunk });
+        let chain = self.chains.entry(origin).or_default();
+        chain.push(chunk);
+        let (chunk, boundaries) = (chunk.clone(), chain.boundaries_in(chunk.first, chunk.last()));
+        self.say(|sequence| ToStore::Entries { sequence, origin, chunk, boundaries });
     }
 
     fn wait_synced(&self) {

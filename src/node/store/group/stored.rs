@@ -1,7 +1,10 @@
 //! One origin, as it is on the disk.
 
 use crate::{
-    clique::{Chain, Origin, chain::Hash},
+    clique::{
+        Origin,
+        chain::{EMPTY, Hash},
+    },
     node::{
         hub::Recovered,
         store::tables::{Record, SEAL_BYTES, seal_of_row},
@@ -14,10 +17,6 @@ pub struct Stored {
     pub(super) first: u64,
     pub(super) height: u64,
     pub(super) cut_hash: Hash,
-    /// Behind the height where something before cannot be read.
-    pub(super) chain: Chain,
-    /// The last boundary whose hash is on the disk.
-    pub(super) boundary: u64,
     pub(super) row: Row,
 }
 
@@ -61,27 +60,22 @@ impl Row {
 impl Stored {
     /// Nothing yet.
     pub(super) fn beginning() -> Self {
-        let chain = Chain::default();
-        Self { first: 1, height: 0, cut_hash: chain.hash(), chain, boundary: 0, row: Row::default() }
+        Self { first: 1, height: 0, cut_hash: EMPTY, row: Row::default() }
     }
 
     /// As it was found.
     #[must_use]
     pub fn recovered(recovered: &Recovered) -> Self {
-        let mut chain = recovered.chain.clone();
-        let cut_hash = chain.boundaries().next().map_or_else(|| chain.hash(), |(_, hash)| hash);
-        let boundary = forget_all_but_last(&mut chain);
-        Self { first: recovered.first, height: recovered.height, cut_hash, chain, boundary, row: Row::default() }
+        let cut_hash = recovered.chain.boundaries().next().map_or(EMPTY, |(_, hash)| hash);
+        Self { first: recovered.first, height: recovered.height, cut_hash, row: Row::default() }
+    }
+
+    /// As its record says.
+    pub(super) fn recorded(Record { first, height, cut_hash }: Record) -> Self {
+        Self { first, height, cut_hash, row: Row::default() }
     }
 
     pub(super) fn record(&self) -> Record {
         Record { first: self.first, height: self.height, cut_hash: self.cut_hash }
     }
-}
-
-/// What has been stored need not be remembered. Gives the last boundary.
-pub(super) fn forget_all_but_last(chain: &mut Chain) -> u64 {
-    let last = chain.boundaries().last().map_or(0, |(last, _)| last);
-    chain.forget_before(last);
-    last
 }

@@ -48,6 +48,7 @@ fn what_another_node_holds_takes_the_place_of_what_is_here() {
     let whole = whole_chain(&pieces);
     let mut chain = Chain::from_boundary(256, whole.hash_at(256).unwrap());
     pieces[1..].iter().for_each(|piece| chain.push(piece));
+    store.chains.insert(ORIGIN, chain.clone());
     store.say(|sequence| ToStore::Rehash { sequence, origin: ORIGIN, chain: Box::new(chain) });
     let after = chunk(701, 100, 0, 60);
     store.append(ORIGIN, &after);

@@ -29,7 +29,9 @@ impl Stepped {
     }
 
     fn append(&mut self, sequence: u64, chunk: &Chunk) {
-        self.handle.say(ToStore::Entries { sequence, origin: ORIGIN, chunk: chunk.clone() });
+        // The start after a crash finds the boundaries itself.
+        let boundaries = Box::default();
+        self.handle.say(ToStore::Entries { sequence, origin: ORIGIN, chunk: chunk.clone(), boundaries });
         let answers = &mut self.answers;
         self.runtime.block_on(async {
             while !matches!(answers.recv().await, Some(FromStore::Synced { sequence: synced }) if synced == sequence) {}
@@ -196,7 +198,9 @@ fn a_journal_of_the_format_before_is_read() {
 fn what_this_node_holds_of_its_peers_is_journaled_where_something_follows_that_it_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Stepped::open(folder.path());
-    let say = |sequence, origin, chunk| store.handle.say(ToStore::Entries { sequence, origin, chunk });
+    let say = |sequence, origin, chunk| {
+        store.handle.say(ToStore::Entries { sequence, origin, chunk, boundaries: Box::default() });
+    };
     let mut next = || match store.runtime.block_on(store.answers.recv()) {
         Some(FromStore::Synced { sequence }) => sequence,
         other => panic!("{other:?}"),
