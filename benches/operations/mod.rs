@@ -3,12 +3,12 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use clique::{
     chat::{Addressee, Message, Passphrase, Registration},
     clique::{Chunk, Keep, LinkId, Member, Origin, Replica},
     node::hub::{
-        ClientId, FromClient, FromLink, Hub, HubSettings, Mark, Now, Ports, Registering, Submission, Timing, ToStore,
+        ClientId, FromClient, FromLink, Hub, HubSettings, Mark, Now, Ports, Registering, Submissions, Timing, ToStore,
         TraceStep,
     },
     wire::{
@@ -120,9 +120,10 @@ fn parse_frames() -> Box<dyn FnMut()> {
         frames::encode(&mut stream, frames::kind::MESSAGE, 3, &[b"bob ", &TEXT]);
     }
     Box::new(move || {
-        let mut buffer = BytesMut::from(&stream[..]);
-        while let Ok(Some(frame)) = frames::decode(&mut buffer) {
+        let mut rest = &stream[..];
+        while let Ok(Some(frame)) = frames::front(rest) {
             black_box(frames::split_message(frame));
+            rest = &rest[frame.bytes()..];
         }
     })
 }
@@ -232,14 +233,9 @@ impl Node {
     }
 
     fn submit(&mut self, to: &'static [u8]) {
-        let submission = Submission {
-            to: Bytes::from_static(to),
-            text: Bytes::from_static(&TEXT),
-            reference: 0,
-            sampled: None,
-            received_unix_us: 0,
-        };
-        self.hub.from_client(SENDER, FromClient::Submit(vec![submission; BATCH]), NOW, &mut self.outputs);
+        let mut submissions = Submissions::new(0);
+        (0..BATCH).for_each(|_| submissions.push(to, &TEXT, 0, None));
+        self.hub.from_client(SENDER, FromClient::Submit(submissions), NOW, &mut self.outputs);
         self.hub.finish_turn(NOW, &mut self.outputs);
     }
 

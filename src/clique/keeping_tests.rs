@@ -57,7 +57,8 @@ fn the_disk_is_told_the_hash_at_each_boundary_among_what_it_is_given() {
     let mut whole = Chain::default();
     whole.push(&chunk(1, 700));
     let all: Vec<(u64, Hash)> = whole.boundaries().filter(|(number, _)| *number > 0).collect();
-    for (first, last, expected) in [(1, 255, &all[..0]), (256, 256, &all[..1]), (257, 600, &all[1..]), (601, 700, &[])] {
+    for (first, last, expected) in [(1, 255, &all[..0]), (256, 256, &all[..1]), (257, 600, &all[1..]), (601, 700, &[])]
+    {
         replica.receive(LINK, PEER, chunk(first, last), 1, 0);
         let writes = replica.take_writes();
         let [super::Write::Entries { boundaries, .. }] = &writes[..] else { panic!("{writes:?}") };

@@ -30,7 +30,6 @@ use super::{
     world::World,
 };
 use crate::{
-    chat::message::EVERYONE,
     clique::{LinkId, Member},
     wire::{Dialect, peer::Hello},
 };
@@ -65,10 +64,7 @@ impl Input {
     /// How many deliveries it can lead to, about, where so many clients are connected.
     fn cost(&self, clients: usize) -> usize {
         match self {
-            Self::Client(_, FromClient::Submit(submissions)) => {
-                let everyone = submissions.iter().filter(|submission| *submission.to == *EVERYONE.as_bytes()).count();
-                submissions.len() + everyone * clients
-            }
+            Self::Client(_, FromClient::Submit(submissions)) => submissions.len() + submissions.to_everyone() * clients,
             _ => 1,
         }
     }

@@ -3,24 +3,20 @@
 //! The encoding is that of `Entry` in `proto/clique/v1/peer.proto`, each entry with the tag that it has inside
 //! `Entries`, so that stored bytes go on the wire as they are. A test holds this file against the generated types.
 
-mod reader;
 mod writer;
 
 use bytes::Bytes;
 
-use self::reader::{Malformed, Reader, Value};
 pub use self::writer::{ChunkBuilder, Envelope, Letter, put_varint, varint_bytes};
-use super::{WireError, proto::read_change};
+use super::{
+    WireError,
+    fields::{FIXED64, LENGTH, Malformed, Reader, VARINT, Value},
+    proto::read_change,
+};
 use crate::{
     chat::{Addressee, Message, Registration, StateChange, Trace},
     clique::{Chunk, Dependencies, Origin},
 };
-
-/// Wire types of the protobuf encoding.
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const LENGTH: u64 = 2;
-const FIXED32: u64 = 5;
 
 const fn tag(field: u8, wire_type: u64) -> u8 {
     (field << 3) | wire_type.to_le_bytes()[0]
@@ -39,6 +35,26 @@ const PERSON: u8 = tag(3, LENGTH);
 const NAME: u8 = tag(1, LENGTH);
 const REGISTRATION: u8 = tag(2, LENGTH);
 const NODE: u8 = tag(2, VARINT);
+
+impl From<Malformed> for WireError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed("log entry")
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// The body of the next entry.
+    #[inline(always)]
+    fn entry(&mut self) -> Result<&'a [u8], Malformed> {
+        let (tag, rest) = self.0.split_first().ok_or(Malformed)?;
+        if *tag != ENTRY_TAG {
+            return Err(Malformed);
+        }
+        self.0 = rest;
+        let length = self.varint()?;
+        self.take(length)
+    }
+}
 
 /// Finds where each of the entries from a peer ends, and what they depend on. Also gives the latest time among them.
 ///

@@ -14,6 +14,7 @@ pub use super::proto::{
 };
 use super::{
     WireError,
+    fields::{Malformed, Reader, Value},
     frames::{self, Frame, kind},
     proto::{Body, decode_body, encode_body},
 };
@@ -45,6 +46,39 @@ pub enum FromClient {
     Register(Register),
     Send(Send),
     Command(Command),
+}
+
+/// A [`Send`] as it lies in its frame: read without an allocation, since it comes with every message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendView<'a> {
+    pub reference: u64,
+    pub to: &'a str,
+    pub text: &'a [u8],
+    pub traceparent: &'a str,
+}
+
+impl<'a> SendView<'a> {
+    /// Reads the body of a frame of this type.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn read(body: &'a [u8]) -> Result<Self, WireError> {
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed);
+        let read = || -> Result<Self, Malformed> {
+            let (mut reader, mut view) = (Reader(body), Self::default());
+            while let Some(field) = reader.field()? {
+                match field {
+                    (1, Value::Number(reference)) => view.reference = reference,
+                    (2, Value::Bytes(bytes)) => view.to = text(bytes)?,
+                    (3, Value::Bytes(bytes)) => view.text = bytes,
+                    (4, Value::Bytes(bytes)) => view.traceparent = text(bytes)?,
+                    _ => {}
+                }
+            }
+            Ok(view)
+        };
+        read().map_err(|Malformed| WireError::Malformed("message of an extended client"))
+    }
 }
 
 /// What a node says to an extended client, besides the original types 5, 6 and 7.
@@ -165,4 +199,39 @@ impl ReceiptRun {
 
 fn put(out: &mut Vec<u8>, kind: (i8, i8), body: &impl Body) {
     frames::encode(out, kind, 0, &[&encode_body(body)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_message_is_read_where_it_lies_as_it_was_written(
+            reference: u64,
+            to in "\\PC{0,20}",
+            text in proptest::collection::vec(any::<u8>(), 0..300),
+            traceparent in "[0-9a-f-]{0,60}",
+        ) {
+            let send = Send { reference, to, text, traceparent };
+            let mut bytes = Vec::new();
+            FromClient::Send(send.clone()).encode(&mut bytes);
+            let frame = frames::decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();
+            let view = SendView { reference, to: &send.to, text: &send.text, traceparent: &send.traceparent };
+            prop_assert_eq!(SendView::read(&frame.body), Ok(view));
+            prop_assert_eq!(FromClient::read(&frame), Ok(Some(FromClient::Send(send.clone()))));
+        }
+
+        #[test]
+        fn what_can_be_read_where_it_lies_is_what_the_general_reader_reads(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let (view, general) = (SendView::read(&body), decode_body::<Send>(&body));
+            if let (Ok(view), Ok(send)) = (view, general) {
+                prop_assert_eq!((view.reference, view.to), (send.reference, &send.to[..]));
+                prop_assert_eq!((view.text, view.traceparent), (&send.text[..], &send.traceparent[..]));
+            }
+        }
+    }
 }

@@ -42,6 +42,30 @@ pub struct Frame {
     pub body: Bytes,
 }
 
+impl Frame {
+    #[must_use]
+    pub fn view(&self) -> FrameView<'_> {
+        FrameView { kind: self.kind, first_part_bytes: self.first_part_bytes, body: &self.body }
+    }
+}
+
+/// One frame, where it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameView<'a> {
+    pub kind: (i8, i8),
+    /// Bytes of the first part of the body.
+    pub first_part_bytes: usize,
+    pub body: &'a [u8],
+}
+
+impl FrameView<'_> {
+    /// With its header.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        HEADER_BYTES + self.body.len()
+    }
+}
+
 /// A header that no frame can have; the stream cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -51,12 +75,15 @@ pub enum FrameError {
     FirstPartTooLong(i8),
 }
 
-/// Takes the next frame off the front of the buffer; `None` if it is not all there yet.
-///
-/// # Errors
-/// If the header contradicts itself.
-pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
-    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+/// What a header says.
+struct Header {
+    kind: (i8, i8),
+    first_part_bytes: usize,
+    body_bytes: usize,
+}
+
+fn header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };
     let [kind, subkind, length @ .., first_high, first_low] = *header;
@@ -69,13 +96,32 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     if first_part > length {
         return Err(FrameError::FirstPartTooLong(kind.0));
     }
-    if buffer.len() < HEADER_BYTES + length {
-        buffer.reserve(HEADER_BYTES + length - buffer.len());
+    Ok(Some(Header { kind, first_part_bytes: first_part, body_bytes: length }))
+}
+
+/// The frame at the front of what has come; `None` if it is not all there yet.
+///
+/// # Errors
+/// If the header contradicts itself.
+pub fn front(bytes: &[u8]) -> Result<Option<FrameView<'_>>, FrameError> {
+    let Some(Header { kind, first_part_bytes, body_bytes }) = header(bytes)? else { return Ok(None) };
+    let body = bytes.get(HEADER_BYTES..HEADER_BYTES + body_bytes);
+    Ok(body.map(|body| FrameView { kind, first_part_bytes, body }))
+}
+
+/// Takes the next frame off the front of the buffer; `None` if it is not all there yet.
+///
+/// # Errors
+/// If the header contradicts itself.
+pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    let Some(Header { kind, first_part_bytes, body_bytes }) = header(buffer)? else { return Ok(None) };
+    if buffer.len() < HEADER_BYTES + body_bytes {
+        buffer.reserve(HEADER_BYTES + body_bytes - buffer.len());
         return Ok(None);
     }
     buffer.advance(HEADER_BYTES);
-    let body = buffer.split_to(length).freeze();
-    Ok(Some(Frame { kind, first_part_bytes: first_part, body }))
+    let body = buffer.split_to(body_bytes).freeze();
+    Ok(Some(Frame { kind, first_part_bytes, body }))
 }
 
 /// Appends a frame whose body is the given parts, the first `first_part_bytes` of them its first part.
@@ -119,19 +165,17 @@ pub fn encode_nodes(out: &mut Vec<u8>, chat_ports: &[u16]) {
 /// Splits the body of a message from a client into receiver and text. The header's first part is right by definition;
 /// clients that leave it 0 are served by the first space.
 #[must_use]
-pub fn split_message(frame: Frame) -> Option<(Bytes, Bytes)> {
-    let Frame { first_part_bytes, body: mut text, .. } = frame;
+pub fn split_message(frame: FrameView<'_>) -> Option<(&[u8], &[u8])> {
+    let FrameView { first_part_bytes, body, .. } = frame;
     let end = match first_part_bytes {
-        0 => text.iter().position(|byte| *byte == b' ')?,
+        0 => body.iter().position(|byte| *byte == b' ')?,
         end => end,
     };
-    let receiver = text.split_to(end);
-    match text.first() {
-        Some(b' ') => text.advance(1),
-        Some(_) => return None,
-        None => {}
+    match body.split_at_checked(end)? {
+        (receiver, [b' ', text @ ..]) => Some((receiver, text)),
+        (receiver, []) => Some((receiver, &[])),
+        (_, _) => None,
     }
-    Some((receiver, text))
 }
 
 #[cfg(test)]
@@ -163,15 +207,10 @@ mod tests {
 
     #[test]
     fn receiver_and_text_are_told_apart() {
-        let frame = |first_part_bytes, body: &'static [u8]| Frame {
-            kind: kind::MESSAGE,
-            first_part_bytes,
-            body: Bytes::from_static(body),
-        };
-        let split = |first, body| split_message(frame(first, body));
-        assert_eq!(split(3, b"bob hi  x"), Some(("bob".into(), "hi  x".into())));
-        assert_eq!(split(0, b"bob hi"), Some(("bob".into(), "hi".into())));
-        assert_eq!(split(3, b"bob"), Some(("bob".into(), "".into())));
+        let split = |first_part_bytes, body| split_message(FrameView { kind: kind::MESSAGE, first_part_bytes, body });
+        assert_eq!(split(3, b"bob hi  x"), Some((&b"bob"[..], &b"hi  x"[..])));
+        assert_eq!(split(0, b"bob hi"), Some((&b"bob"[..], &b"hi"[..])));
+        assert_eq!(split(3, b"bob"), Some((&b"bob"[..], &b""[..])));
         assert_eq!(split(2, b"bob hi"), None);
         assert_eq!(split(0, b"bob"), None);
     }
@@ -193,7 +232,14 @@ mod tests {
             let mut read = Vec::new();
             for piece in stream.chunks(step) {
                 buffer.extend_from_slice(piece);
-                while let Some(frame) = decode(&mut buffer).unwrap() {
+                loop {
+                    let whole = buffer.clone();
+                    let Some(frame) = decode(&mut buffer).unwrap() else {
+                        prop_assert_eq!(front(&buffer), Ok(None));
+                        break;
+                    };
+                    prop_assert_eq!(front(&whole), Ok(Some(frame.view())));
+                    prop_assert_eq!(frame.view().bytes(), whole.len() - buffer.len());
                     read.push(frame);
                 }
             }
@@ -205,7 +251,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut buffer = BytesMut::from(&bytes[..]);
             while let Ok(Some(frame)) = decode(&mut buffer) {
-                let _ = split_message(frame);
+                let _ = split_message(frame.view());
             }
         }
     }

@@ -56,14 +56,14 @@ impl LineReader {
 
 /// Splits a line into its addressee, the word before the first space, and what follows it.
 #[must_use]
-pub fn split_message(line: &Bytes) -> (Bytes, Bytes) {
+pub fn split_message(line: &[u8]) -> (&[u8], &[u8]) {
     let (word, text) = match line.iter().position(|byte| *byte == b' ') {
-        Some(space) => (line.slice(..space), line.slice(space + 1..)),
-        None => (line.clone(), Bytes::new()),
+        Some(space) => (&line[..space], &line[space + 1..]),
+        None => (line, &[][..]),
     };
-    let to = std::str::from_utf8(&word).map(addressee).unwrap_or_default();
+    let to = std::str::from_utf8(word).map(addressee).unwrap_or_default();
     // Of signs alone nothing would be left to be named in the answer.
-    let to = if to.is_empty() { word } else { word.slice_ref(to.as_bytes()) };
+    let to = if to.is_empty() { word } else { to.as_bytes() };
     (to, text)
 }
 
@@ -148,7 +148,7 @@ mod tests {
             ("bob", "bob", ""),
         ];
         for (line, to, text) in cases {
-            assert_eq!(split_message(&line.into()), (to.into(), text.into()), "{line}");
+            assert_eq!(split_message(line.as_bytes()), (to.as_bytes(), text.as_bytes()), "{line}");
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod dialect;
 pub mod entry;
 pub mod extended;
+mod fields;
 pub mod frames;
 pub mod lines;
 pub mod peer;

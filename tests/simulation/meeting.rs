@@ -1,9 +1,8 @@
 //! People and their nodes: connecting, reading, saying something, leaving, moving, being lost.
 
-use bytes::Bytes;
 use clique::{
     chat::Command,
-    node::hub::{FromClient, Mark, Submission},
+    node::hub::{FromClient, Mark, Submissions},
     wire::{Dialect, extended::State},
 };
 
@@ -327,22 +326,16 @@ impl World {
         let message = self.model.submitted(connection, reference, to);
         self.model.said[message].is_to_expected = self.is_current(node, life) && self.expects(node, to);
         note!(self, "person {person} says m{message} to {to}");
-        let submission = Submission {
-            to: Bytes::from(to.to_owned()),
-            text: text_of(message, padding).into(),
-            reference,
-            sampled: None,
-            received_unix_us: self.now_ms * 1_000,
-        };
-        self.client_input(connection, FromClient::Submit(vec![submission]));
+        let mut submissions = Submissions::new(self.now_ms * 1_000);
+        submissions.push(to.as_bytes(), text_of(message, padding).as_bytes(), reference, None);
+        self.client_input(connection, FromClient::Submit(submissions));
     }
 
     fn type_line(&mut self, connection: ConnectionId, line: &str) {
         let (to, text) = line.split_once(' ').unwrap();
-        let (to, text) = (Bytes::from(to.to_owned()), Bytes::from(text.to_owned()));
-        let received_unix_us = self.now_ms * 1_000;
-        let submission = Submission { to, text, reference: 0, sampled: None, received_unix_us };
-        self.client_input(connection, FromClient::Submit(vec![submission]));
+        let mut submissions = Submissions::new(self.now_ms * 1_000);
+        submissions.push(to.as_bytes(), text.as_bytes(), 0, None);
+        self.client_input(connection, FromClient::Submit(submissions));
     }
 
     /// Types a slash command, if the person has a name.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use clique::{
     chat::{Passphrase, Registration, directory::KeyHash},
     clique::{Heights, Origin},
-    node::hub::{ClientId, FromClient, Registering, Resume, Submission},
+    node::hub::{ClientId, FromClient, Registering, Resume, Submissions},
     wire::{
         Dialect,
         extended::{self, FromNode, MessageId, Receipt, heights_from_proto},
@@ -152,13 +152,11 @@ impl Person {
         let name = Bytes::from(self.name.clone());
         let passphrase = self.has_claimed.then(|| self.passphrase());
         match self.dialect {
-            Dialect::Lines => FromClient::Submit(vec![Submission {
-                to: name,
-                text: Bytes::new(),
-                reference: 0,
-                sampled: None,
-                received_unix_us: now_us,
-            }]),
+            Dialect::Lines => {
+                let mut submissions = Submissions::new(now_us);
+                submissions.push(&name, b"", 0, None);
+                FromClient::Submit(submissions)
+            }
             Dialect::Frames => {
                 FromClient::Register(Box::new(Registering { name, passphrase, ..Registering::default() }))
             }

@@ -8,9 +8,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
+
 use super::{
-    ClientId, FromClient, Hub, Mark, Now, Ports, Registering, Submission, accept::Conversation, delivery::Cursor,
-    history::Shelf, past::Past,
+    ClientId, FromClient, Hub, Mark, Now, Ports, Registering, Submissions, conversation::Conversation,
+    delivery::Cursor, history::Shelf, past::Past,
 };
 use crate::{
     chat::{Name, Passphrase, Registration},
@@ -204,23 +206,23 @@ impl Hub {
         }
     }
 
-    fn submit_all(&mut self, client: ClientId, submissions: Vec<Submission>, now: Now, ports: &mut impl Ports) {
-        let mut submissions = submissions.into_iter();
-        while let Some(submission) = submissions.next() {
+    fn submit_all(&mut self, client: ClientId, mut submissions: Submissions, now: Now, ports: &mut impl Ports) {
+        let mut known = None;
+        while let Some(submission) = submissions.first() {
             let Some(state) = self.clients.get_mut(&client) else { return };
             match &state.life {
                 // In the text dialect the first line is the name, and so is each line until one is given.
                 Life::Connected if state.dialect == Dialect::Lines => {
                     let name = match submission.text.trim_ascii() {
-                        b"" => submission.to,
-                        text => [&submission.to, text].join(&b' ').into(),
+                        b"" => Bytes::copy_from_slice(submission.to),
+                        text => [submission.to, text].join(&b' ').into(),
                     };
                     let history = self.settings.history_shown;
                     let registering = Box::new(Registering { name, history, ..Registering::default() });
                     self.register(client, registering, now, ports);
                 }
                 Life::Proving { registering } => {
-                    let line = [&submission.to[..], &submission.text[..]].join(&b' ');
+                    let line = [submission.to, submission.text].join(&b' ');
                     // Without a space there was nothing behind the first word.
                     let line = if submission.text.is_empty() { submission.to.to_vec() } else { line };
                     let passphrase = Some(Passphrase::typed(&line));
@@ -229,12 +231,12 @@ impl Hub {
                     self.register(client, registering, now, ports);
                 }
                 life if life.is_waiting() => {
-                    let rest = std::iter::once(submission).chain(submissions).collect();
-                    state.deferred.push_front(FromClient::Submit(rest));
+                    state.deferred.push_front(FromClient::Submit(submissions));
                     return;
                 }
-                _ => self.submit(client, &submission, now, ports),
+                _ => self.submit(client, &submission, &mut known, now, ports),
             }
+            submissions.drop_first();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Mark, Sampled, Verdict};
+use super::{Mark, Submissions, Verdict};
 use crate::{
     chat::{Command, Passphrase, Registration, directory::KeyHash},
     clique::{Heights, Origin},
@@ -17,7 +17,7 @@ pub enum FromClient {
     },
     Register(Box<Registering>),
     /// Messages, in the order in which they were sent.
-    Submit(Vec<Submission>),
+    Submit(Submissions),
     Command(Command),
     /// Type 5 of the original protocol.
     ListNodes,
@@ -76,15 +76,4 @@ impl Resume {
     pub(super) fn registrations(&self) -> impl Iterator<Item = Registration> {
         self.formers.iter().copied().chain(self.registration)
     }
-}
-
-/// A message as it came from its sender.
-#[derive(Debug, Clone)]
-pub struct Submission {
-    pub to: Bytes,
-    pub text: Bytes,
-    /// The client's own number for it; receipts name it.
-    pub reference: u64,
-    pub sampled: Option<Sampled>,
-    pub received_unix_us: u64,
 }

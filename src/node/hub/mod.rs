@@ -16,6 +16,7 @@ mod alarms;
 mod arrivals;
 mod claims;
 mod clients;
+mod conversation;
 mod delivery;
 mod ending;
 mod fate;
@@ -47,6 +48,7 @@ mod settings;
 mod splits;
 mod storage;
 mod storing;
+mod submissions;
 mod target;
 mod voice;
 
@@ -73,12 +75,13 @@ use self::{
     splits::Splits,
 };
 pub use self::{
-    inputs::{FromClient, Registering, Resume, Submission},
+    inputs::{FromClient, Registering, Resume},
     links::FromLink,
     overview::{History, NodeCondition, NodeOverview, OriginHeight, Overview},
     ports::{ClientId, Mark, Ports, Sampled, TraceStep, Verdict, crossing_span},
     settings::{HubSettings, Timing},
     storage::{FromStore, Recovered, ToStore},
+    submissions::{Submission, Submissions},
 };
 use crate::{
     chat::{Directory, Ledger, Registration, directory::Change},

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::super::{
-    ClientId, FromClient, HubSettings, Mark, Registering, Resume, Submission, Timing, ToStore, TraceStep,
+    ClientId, FromClient, HubSettings, Mark, Registering, Resume, Submissions, Timing, ToStore, TraceStep,
 };
 use super::*;
 use crate::{
@@ -134,9 +134,9 @@ impl Scene {
 
     fn say(&mut self, client: ClientId, reference: u64, line: &str) {
         let (to, text) = line.split_once(' ').unwrap_or((line, ""));
-        let (to, text) = (Bytes::from(to.to_owned()), Bytes::from(text.to_owned()));
-        let submission = Submission { to, text, reference, sampled: None, received_unix_us: 0 };
-        self.input(client, FromClient::Submit(vec![submission]));
+        let mut submissions = Submissions::new(0);
+        submissions.push(to.as_bytes(), text.as_bytes(), reference, None);
+        self.input(client, FromClient::Submit(submissions));
     }
 
     /// Everything that waits for a client is written to its socket.
@@ -315,14 +315,9 @@ fn who_cannot_resume_is_gone_at_once() {
 fn no_more_wait_than_can_be_remembered() {
     let mut scene = Scene::begin();
     scene.breaks(BOB);
-    let said = (1..=MAX_WAITING + 1).map(|reference| Submission {
-        to: "bob".into(),
-        text: "hello".into(),
-        reference,
-        sampled: None,
-        received_unix_us: 0,
-    });
-    scene.input(ANN, FromClient::Submit(said.collect()));
+    let mut said = Submissions::new(0);
+    (1..=MAX_WAITING + 1).for_each(|reference| said.push(b"bob", b"hello", reference, None));
+    scene.input(ANN, FromClient::Submit(said));
     let refused: Vec<Receipt> =
         scene.receipts(ANN).into_iter().filter(|receipt| receipt.state() == State::Refused).collect();
     let [refused] = &refused[..] else { panic!("{} are refused", refused.len()) };

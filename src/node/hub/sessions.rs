@@ -27,21 +27,19 @@ impl Hub {
         same.map_or(0, |(_, time)| unix_ms(time) + SAID_AGAIN_MS)
     }
 
-    /// Puts into the log whose session it is to which something is about to be accepted, unless it says so already.
-    pub(super) fn record_session(&mut self, sender: ClientId, target: &Target, now: Now) {
-        let Target::Person { registration, recorded_until_ms, .. } = target else { return };
+    /// Puts into the log whose session it is to which something is about to be accepted, unless it says so already. True
+    /// if that was done.
+    pub(super) fn record_session(&mut self, target: &Target, now: Now) -> bool {
+        let Target::Person { registration, recorded_until_ms, .. } = target else { return false };
         if now.unix_ms() < *recorded_until_ms {
-            return;
+            return false;
         }
-        let Some(person) = self.directory.known(*registration) else { return };
-        let Some(key_hash) = person.key_hash else { return };
+        let Some(person) = self.directory.known(*registration) else { return false };
+        let Some(key_hash) = person.key_hash else { return false };
         let session = Session { name: person.name.to_string(), registration: *registration, key_hash };
         let time = self.append_change(ChangeKind::Session(session.clone()), now);
         self.ledger.note_session(&session, time);
-        if let Some(state) = self.clients.get_mut(&sender) {
-            // What is remembered of the addressee says that it is still to be done.
-            state.conversation = None;
-        }
+        true
     }
 
     /// The registrations that a client with this key had under the name it asks for, as the log knows them, and those that

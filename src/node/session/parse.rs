@@ -1,19 +1,19 @@
 //! From a client's bytes to inputs for the router, in each dialect.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     chat::{Command, Passphrase, command::HISTORY_MAX},
     clique::Heights,
     node::{
-        hub::{FromClient, Registering, Resume, Sampled, Submission},
+        hub::{FromClient, Registering, Resume, Submissions},
         spans::NodeSpans,
     },
     wire::{
         Dialect, WireError,
-        extended::{self, awaited, heights_from_proto},
-        frames::{self, Frame, FrameError, kind},
+        extended::{self, SendView, awaited, heights_from_proto},
+        frames::{self, Frame, FrameError, FrameView, kind},
         lines::{self, LineError, LineReader},
         traceparent::parse_traceparent,
     },
@@ -45,21 +45,13 @@ pub(super) struct Parser {
     /// As asked for last; for logs and traces.
     name: String,
     has_registered: bool,
-    /// Parsed while messages were being gathered.
-    held_back: Option<Frame>,
+    /// Read while messages were being gathered.
     held_line: Option<Result<Bytes, LineError>>,
 }
 
 impl Parser {
     pub(super) fn new(dialect: Dialect) -> Self {
-        Self {
-            dialect,
-            lines: LineReader::default(),
-            name: String::new(),
-            has_registered: false,
-            held_back: None,
-            held_line: None,
-        }
+        Self { dialect, lines: LineReader::default(), name: String::new(), has_registered: false, held_line: None }
     }
 
     /// Whether a name was asked for, ever.
@@ -98,49 +90,54 @@ impl Parser {
         received_unix_us: u64,
         spans: &NodeSpans,
     ) -> Result<Option<FromClient>, ParseError> {
-        let mut messages = Vec::new();
-        loop {
-            let frame = match self.held_back.take() {
-                Some(frame) => Some(frame),
-                // What came before a broken frame is still taken; the error shows again at the next call.
-                None if !messages.is_empty() => frames::decode(buffer).unwrap_or_default(),
-                None => frames::decode(buffer)?,
-            };
-            let Some(frame) = frame else {
-                return Ok((!messages.is_empty()).then_some(FromClient::Submit(messages)));
-            };
-            let frame_bytes = frames::HEADER_BYTES + frame.body.len();
-            let submission = match frame.kind {
-                kind::MESSAGE => message(frame, received_unix_us, spans),
-                _ => match self.sent(&frame, received_unix_us, spans)? {
-                    Some(submission) => submission,
-                    None if messages.is_empty() => return self.other(&frame).map(Some),
-                    None => {
-                        self.held_back = Some(frame);
-                        return Ok(Some(FromClient::Submit(messages)));
+        let (mut messages, mut taken_bytes) = (Submissions::new(received_unix_us), 0);
+        while messages.len() < MAX_SUBMISSIONS {
+            let rest = &buffer[taken_bytes..];
+            let taken = match frames::front(rest) {
+                Ok(Some(frame)) => {
+                    if messages.is_empty() {
+                        // The rest is most often of the same kind.
+                        let expected = (rest.len() / frame.bytes()).min(MAX_SUBMISSIONS);
+                        messages.reserve(expected, expected * frame.body.len());
                     }
-                },
+                    self.take_message(frame, &mut messages, spans).map(|is_message| is_message.then(|| frame.bytes()))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error.into()),
             };
-            if messages.is_empty() {
-                // The rest is most often of the same kind.
-                messages.reserve((1 + buffer.len() / frame_bytes).min(MAX_SUBMISSIONS));
-            }
-            messages.push(submission);
-            if messages.len() == MAX_SUBMISSIONS {
-                return Ok(Some(FromClient::Submit(messages)));
+            match taken {
+                Ok(Some(frame_bytes)) => taken_bytes += frame_bytes,
+                // What came before is taken first; the error shows again at the next call.
+                Err(error) if messages.is_empty() => return Err(error),
+                Ok(None) | Err(_) => break,
             }
         }
+        buffer.advance(taken_bytes);
+        if !messages.is_empty() {
+            return Ok(Some(FromClient::Submit(messages)));
+        }
+        frames::decode(buffer)?.map(|frame| self.other(&frame)).transpose()
     }
 
-    /// An extended frame that is a message.
-    fn sent(&self, frame: &Frame, received_unix_us: u64, spans: &NodeSpans) -> Result<Option<Submission>, ParseError> {
-        if self.dialect != Dialect::Extended || frame.kind != (extended::number::SEND, 0) {
-            return Ok(None);
+    /// Takes a frame that is a message; `false` if it is something else.
+    fn take_message(
+        &self,
+        frame: FrameView<'_>,
+        messages: &mut Submissions,
+        spans: &NodeSpans,
+    ) -> Result<bool, ParseError> {
+        if frame.kind == kind::MESSAGE {
+            // Without a space there is no addressee; the router refuses it with that reason.
+            let (to, text) = frames::split_message(frame).unwrap_or_default();
+            messages.push(to, text, 0, spans.decide(None));
+            return Ok(true);
         }
-        let Some(extended::FromClient::Send(send)) = extended::FromClient::read(frame)? else { return Ok(None) };
-        let sampled: Option<Sampled> = spans.decide(parse_traceparent(&send.traceparent));
-        let (to, text, reference) = (send.to.into(), send.text.into(), send.reference);
-        Ok(Some(Submission { to, text, reference, sampled, received_unix_us }))
+        if self.dialect != Dialect::Extended || frame.kind != (extended::number::SEND, 0) {
+            return Ok(false);
+        }
+        let SendView { reference, to, text, traceparent } = SendView::read(frame.body)?;
+        messages.push(to.as_bytes(), text, reference, spans.decide(parse_traceparent(traceparent)));
+        Ok(true)
     }
 
     /// Any other frame.
@@ -200,7 +197,7 @@ impl Parser {
     }
 
     fn next_line(&mut self, buffer: &mut BytesMut, received_unix_us: u64, spans: &NodeSpans) -> Option<FromClient> {
-        let mut messages = Vec::new();
+        let mut messages = Submissions::new(received_unix_us);
         while messages.len() < MAX_SUBMISSIONS {
             let Some(line) = self.held_line.take().or_else(|| self.lines.next(buffer)) else { break };
             match line {
@@ -210,8 +207,7 @@ impl Parser {
                         self.note_name(&line);
                     }
                     let (to, text) = lines::split_message(&line);
-                    let sampled = spans.decide(None);
-                    messages.push(Submission { to, text, reference: 0, sampled, received_unix_us });
+                    messages.push(to, text, 0, spans.decide(None));
                 }
                 other if !messages.is_empty() => {
                     self.held_line = Some(other);
@@ -230,16 +226,94 @@ impl Parser {
     }
 }
 
-/// An original frame that is a message.
-fn message(frame: Frame, received_unix_us: u64, spans: &NodeSpans) -> Submission {
-    // Without a space there is no addressee; the router refuses it with that reason.
-    let (to, text) = frames::split_message(frame).unwrap_or_default();
-    Submission { to, text, reference: 0, sampled: spans.decide(None), received_unix_us }
-}
-
 fn command_input(line: &str) -> FromClient {
     match Command::parse(line) {
         Ok(command) => FromClient::Command(command),
         Err(unknown) => FromClient::Tell(unknown.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        telemetry::Spans,
+        wire::extended::{FromClient as Said, Register, Send},
+    };
+
+    /// What the router is given of a stream that comes in pieces of this many bytes, and what stays behind.
+    fn parsed(dialect: Dialect, stream: &[u8], piece_bytes: usize) -> (Vec<String>, Option<String>) {
+        let (mut parser, spans) = (Parser::new(dialect), NodeSpans::new(Spans::disabled(), 0));
+        let (mut buffer, mut given) = (BytesMut::new(), Vec::new());
+        for piece in stream.chunks(piece_bytes) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match parser.next(&mut buffer, 5, &spans) {
+                    Ok(Some(FromClient::Submit(mut messages))) => {
+                        while let Some(message) = messages.first() {
+                            given.push(format!("{message:?}"));
+                            messages.drop_first();
+                        }
+                    }
+                    Ok(Some(input)) => given.push(format!("{input:?}")),
+                    Ok(None) => break,
+                    Err(error) => return (given, Some(error.to_string())),
+                }
+            }
+        }
+        (given, None)
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Message(String),
+        Sent(String),
+        Echo,
+        Command,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let text = "[a-z ]{0,40}";
+        prop_oneof![
+            4 => text.prop_map(Step::Message),
+            4 => text.prop_map(Step::Sent),
+            1 => Just(Step::Echo),
+            1 => Just(Step::Command),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn inputs_depend_on_the_stream_and_not_on_how_it_is_cut(
+            steps in proptest::collection::vec(step(), 1..600),
+            piece_bytes in 1..3_000_usize,
+            is_broken in any::<bool>(),
+        ) {
+            let mut stream = Vec::new();
+            let register = Register { name: "bob".into(), session_key: vec![7; 32], ..Register::default() };
+            Said::Register(register).encode(&mut stream);
+            let mut expected = 1;
+            for (reference, step) in (1..).zip(&steps) {
+                expected += 1;
+                match step {
+                    Step::Message(text) => frames::encode(&mut stream, kind::MESSAGE, 3, &[b"ann ", text.as_bytes()]),
+                    Step::Sent(text) => {
+                        let (to, text, traceparent) = ("ann".into(), text.clone().into(), String::new());
+                        Said::Send(Send { reference, to, text, traceparent }).encode(&mut stream);
+                    }
+                    Step::Echo => frames::encode_empty(&mut stream, kind::ECHO),
+                    Step::Command => frames::encode_empty(&mut stream, (extended::number::COMMAND, 0)),
+                }
+            }
+            if is_broken {
+                // A message of an extended client whose body is none.
+                frames::encode(&mut stream, (extended::number::SEND, 0), 0, &[&[0xff; 3]]);
+            }
+            let whole = parsed(Dialect::Frames, &stream, stream.len());
+            prop_assert_eq!((whole.0.len(), whole.1.is_some()), (expected, is_broken));
+            prop_assert_eq!(whole, parsed(Dialect::Frames, &stream, piece_bytes));
+        }
     }
 }

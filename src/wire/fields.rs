@@ -1,17 +1,14 @@
 //! The fields of the protobuf encoding, read off a slice.
 
-use super::{ENTRY_TAG, FIXED32, FIXED64, LENGTH, VARINT};
-use crate::wire::WireError;
+/// Wire types.
+pub(super) const VARINT: u64 = 0;
+pub(super) const FIXED64: u64 = 1;
+pub(super) const LENGTH: u64 = 2;
+const FIXED32: u64 = 5;
 
 /// What follows is not what it should be. Without a size of its own, so that reading costs no copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
-
-impl From<Malformed> for WireError {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed("log entry")
-    }
-}
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +23,7 @@ pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     #[inline(always)]
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
         // Nearly all are one byte or two.
         match self.0 {
             [byte, rest @ ..] if *byte < 0x80 => {
@@ -55,7 +52,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(always)]
-    fn take(&mut self, count: u64) -> Result<&'a [u8], Malformed> {
+    pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], Malformed> {
         let count = usize::try_from(count).map_err(|_| Malformed)?;
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
         self.0 = rest;
@@ -104,17 +101,5 @@ impl<'a> Reader<'a> {
             }
             _ => None,
         }
-    }
-
-    /// The body of the next entry.
-    #[inline(always)]
-    pub(super) fn entry(&mut self) -> Result<&'a [u8], Malformed> {
-        let (tag, rest) = self.0.split_first().ok_or(Malformed)?;
-        if *tag != ENTRY_TAG {
-            return Err(Malformed);
-        }
-        self.0 = rest;
-        let length = self.varint()?;
-        self.take(length)
     }
 }
