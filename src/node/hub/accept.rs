@@ -23,8 +23,9 @@ use crate::{
     },
 };
 
-/// Entries are appended at the latest when they have come to this many bytes, so that a frame to a peer stays small.
-const MAX_CHUNK_BYTES: usize = 256 * 1024;
+/// Entries are appended once they have come to this many bytes: with what is said about them they fit one frame of HTTP/2, so
+/// that a peer keeps them where it received them.
+const MAX_CHUNK_BYTES: usize = 120 * 1024;
 
 /// Which other nodes somebody waits on for new entries; the rest can have them a moment later.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use super::{
 
 /// Memory that the database may use for pages, in bytes. The latest entries are in the log in memory; this is for the
 /// tables' inner pages and what is being written.
-pub const CACHE_BYTES: usize = 16 << 20;
+pub const CACHE_BYTES: usize = 24 << 20;
 
 /// Nobody else uses the database until this is dropped.
 pub type Claim = Box<dyn Any + Send>;
