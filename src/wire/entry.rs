@@ -3,10 +3,12 @@
 //! The encoding is that of `Entry` in `proto/clique/v1/peer.proto`, each entry with the tag that it has inside
 //! `Entries`, so that stored bytes go on the wire as they are. A test holds this file against the generated types.
 
+mod alike;
 mod writer;
 
 use bytes::Bytes;
 
+pub use self::alike::EntryReader;
 pub use self::writer::{ChunkBuilder, Envelope, Letter, put_varint, varint_bytes};
 use super::{
     WireError,
@@ -32,6 +34,9 @@ const MESSAGE: u8 = tag(3, LENGTH);
 const SENDER: u8 = tag(1, LENGTH);
 const SENDER_REGISTRATION: u8 = tag(2, LENGTH);
 const PERSON: u8 = tag(3, LENGTH);
+const EVERYONE: u8 = tag(4, LENGTH);
+const TEXT: u8 = tag(5, LENGTH);
+const ROOM: u8 = tag(8, LENGTH);
 const NAME: u8 = tag(1, LENGTH);
 const REGISTRATION: u8 = tag(2, LENGTH);
 const NODE: u8 = tag(2, VARINT);
@@ -76,18 +81,18 @@ fn outline(first: u64, bytes: &[u8]) -> Result<Outline, Malformed> {
     let mut reader = Reader(bytes);
     let (mut ends, mut dependencies, mut latest) = (Vec::new(), Vec::new(), 0);
     while !reader.0.is_empty() {
-        let mut fields = Reader(reader.entry()?);
-        let mut needs = Dependencies::new();
-        // What it says comes last, and is not looked at here.
-        loop {
-            match fields.field()? {
-                Some((1, Value::Number(time))) => latest = latest.max(time),
-                Some((2, Value::Bytes(bytes))) => needs.push(read_dependency(bytes)?),
-                _ => break,
+        let entry = reader.entry()?;
+        // Nearly all are a time and a message.
+        if let [TIME, rest @ ..] = entry
+            && let Some((time, [MESSAGE, ..])) = rest.split_first_chunk()
+        {
+            latest = latest.max(u64::from_le_bytes(*time));
+        } else {
+            let (time, needs) = read_head(entry)?;
+            latest = latest.max(time);
+            if !needs.is_empty() {
+                dependencies.push((first + ends.len() as u64, needs));
             }
-        }
-        if !needs.is_empty() {
-            dependencies.push((first + ends.len() as u64, needs));
         }
         let end = bytes.len() - reader.0.len();
         if ends.is_empty() {
@@ -97,6 +102,19 @@ fn outline(first: u64, bytes: &[u8]) -> Result<Outline, Malformed> {
         ends.push(u32::try_from(end).map_err(|_| Malformed)?);
     }
     Ok((ends, dependencies, latest))
+}
+
+/// The time of an entry, and what it depends on. What it says comes last, and is not looked at.
+fn read_head(entry: &[u8]) -> Result<(u64, Dependencies), Malformed> {
+    let mut fields = Reader(entry);
+    let (mut latest, mut needs) = (0, Dependencies::new());
+    loop {
+        match fields.field()? {
+            Some((1, Value::Number(time))) => latest = time,
+            Some((2, Value::Bytes(bytes))) => needs.push(read_dependency(bytes)?),
+            _ => return Ok((latest, needs)),
+        }
+    }
 }
 
 /// One entry.

@@ -160,6 +160,31 @@ proptest! {
     }
 
     #[test]
+    fn entries_in_a_row_are_read_as_each_by_itself(
+        people in proptest::collection::vec(said(), 1..4),
+        order in proptest::collection::vec((0..4_usize, any::<(u64, bool)>(), "[a-z]{0,20}"), 1..30),
+        flips in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..3),
+    ) {
+        let mut builder = ChunkBuilder::new(Dependencies::new());
+        for (person, (time, receipts), text) in &order {
+            let said = &people[person % people.len()];
+            builder.push(*time, &Message { text: text.as_bytes(), receipts: *receipts, ..said.message() });
+        }
+        let chunk = builder.finish(1);
+        let mut bytes = chunk.bytes.to_vec();
+        for (place, bits) in flips {
+            *place.get_mut(&mut bytes) ^= bits;
+        }
+        let mut reader = EntryReader::default();
+        let mut begin = 0;
+        for end in chunk.ends.iter().map(|end| usize::try_from(*end).unwrap()) {
+            let alone = read_entry(&bytes[begin..end]).map(|(view, _)| view);
+            prop_assert_eq!(reader.read(&bytes[begin..end]), alone);
+            begin = end;
+        }
+    }
+
+    #[test]
     fn the_published_encoder_is_understood(text in proptest::collection::vec(any::<u8>(), 0..100), time in any::<u64>()) {
         let entries = pb::Entries {
             entries: vec![pb::Entry {

@@ -18,7 +18,7 @@ use crate::{
     clique::{Heights, Origin, Run},
     wire::{
         Dialect,
-        entry::{Body, EntryView, Walk, Whom, read_entry},
+        entry::{Body, EntryReader, EntryView, Walk, Whom},
         peer::Outcome,
     },
 };
@@ -143,6 +143,7 @@ impl Hub {
     pub(super) fn deliver(&mut self, run: &Run, now: Now, ports: &mut impl Ports) {
         let origin = run.applied.origin;
         let (mut streak, mut nobody_here): (Option<Streak<'_>>, _) = (None, None);
+        let mut reader = EntryReader::default();
         for (index, (whom, bytes)) in (0..).zip(Walk::new(&run.chunk.bytes)) {
             match whom {
                 Whom::Person(to) if nobody_here == Some(to) => continue,
@@ -154,7 +155,7 @@ impl Hub {
             }
             let (position, number) = (run.applied.position + index, run.applied.first + index);
             // Entries are checked when they come in.
-            let Ok((EntryView { time, body }, _)) = read_entry(bytes) else { continue };
+            let Ok(EntryView { time, body }) = reader.read(bytes) else { continue };
             match body {
                 Body::Message(message) => {
                     self.ledger.take_message(entry_id(origin, number), time, &message);
