@@ -76,6 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_document_has_the_prose_of_the_template() {
+        let document = include_str!("../../../docs/benchmarks.md");
+        assert_eq!(filled(document, &BTreeMap::new()), document);
+    }
+
+    #[test]
     fn a_command_replaces_its_own_section_only() {
         let first = filled("", &BTreeMap::from([("compare", "one".to_owned()), ("cuts", "two".to_owned())]));
         assert!(first.contains("one") && first.contains("two") && first.contains(NOT_MEASURED));
