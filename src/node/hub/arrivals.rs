@@ -35,7 +35,7 @@ impl Hub {
         if let Received::AfterHole { lost } = received {
             self.tell_everyone(&notice::lost_in_cut(origin.node, lost), ports);
         }
-        self.note_late(origin, &chunk.from(height + 1));
+        self.note_late(origin, &chunk.from(height + 1), now);
         if sent_unix_us != 0 {
             self.trace_crossing(link, origin, &chunk.from(height + 1), sent_unix_us, now, ports);
         }

@@ -193,10 +193,15 @@ impl Hub {
             self.replica.clock().see(person.attached);
             self.is_back(person);
         }
-        let lost = self.lost.remove(&node);
-        if lost.is_some_and(|lost| lost.is_announced) {
+        let was_announced = self.lost.remove(&node).is_some_and(|lost| lost.is_announced);
+        if was_announced {
             self.came_back(node, link, &hello.held);
-            people.iter().for_each(|person| self.note_renamed_there(person));
+        }
+        for person in &people {
+            // A second link can take the place of the first while the name is being settled.
+            if was_announced || self.directory.person(person.registration).is_some() {
+                self.note_renamed_there(person);
+            }
         }
         let changes = self.directory.node_up(node, people, self.return_by_ms(now));
         self.people_changed(changes, ports);

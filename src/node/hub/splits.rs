@@ -92,11 +92,12 @@ impl Hub {
 
     /// Entries have come that are new here. Those of a node that is lost, and so old that they did not come straight
     /// through others, come from the other side through a node that is back already on their way.
-    pub(super) fn note_late(&mut self, origin: Origin, chunk: &Chunk) {
+    pub(super) fn note_late(&mut self, origin: Origin, chunk: &Chunk, now: Now) {
         let after_ms = self.settings.timing.announce_after_ms;
         let Some(lost) = self.lost.get_mut(&origin.node).filter(|lost| lost.is_announced) else { return };
         let Ok((view, _)) = read_entry(&chunk.bytes) else { return };
-        let latest_ms = time::unix_ms(self.replica.clock().last());
+        // Where nobody has said anything for a while, the log's time stands still.
+        let latest_ms = time::unix_ms(self.replica.clock().last()).max(now.unix_ms());
         if latest_ms.saturating_sub(time::unix_ms(view.time)) <= after_ms {
             return;
         }
