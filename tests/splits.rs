@@ -13,6 +13,7 @@ use common::{
     extended::Extended,
     frames::{Frames, REFUSED, REGISTERED},
     lines::Lines,
+    next_millisecond,
     split::Split,
 };
 
@@ -190,6 +191,7 @@ fn of_two_holders_of_a_name_the_earlier_keeps_it_and_the_later_is_told_the_new_o
     split.clique.wait_for(2, 2, 3);
     // One name is taken on both sides, another was taken already when the split came.
     let mut earlier = split.frames(1, "dana");
+    next_millisecond();
     let mut later = split.frames(0, "Dana");
     let mut usurper = Extended::named(split.clique.chat(2), "BEFORE");
     assert_eq!(Frames::connect(split.clique.chat(2)).register("dana"), REFUSED, "each side keeps its own order");
@@ -274,15 +276,14 @@ fn a_split_and_its_end_are_told_in_a_line_each_and_what_was_said_meanwhile_is_ma
     const MESSAGES: usize = 37;
     let split = Split::of(5);
     let mut watcher = split.clique.lines(0, "watcher");
-    let mut extended = split.clique.extended(0, "extended");
+    let mut extended = split.clique.extended(1, "extended");
     let mut sender = split.frames(2, "sender");
     split.clique.wait_people(3);
-    // One node alone: what another one beside it has had from the other side a moment before would not be marked here.
-    split.hold(&[0], &[1, 2, 3, 4]);
-    let told = "nodes 1, 2, 3 and 4 cannot be reached now; messages for them are kept until the link is back";
+    split.hold(&[0, 1], &[2, 3, 4]);
+    let told = "nodes 2, 3 and 4 cannot be reached now; messages for them are kept until the link is back";
     assert_eq!(watcher.line(), format!("* {told}"), "all nodes that one cut took away, in one line");
     assert_eq!(extended.notice_of("cannot be reached"), told);
-    assert_eq!(sender.notice_of("cannot be reached").split(';').next(), Some("node 0 cannot be reached now"));
+    assert_eq!(sender.notice_of("cannot be reached").split(';').next(), Some("nodes 0 and 1 cannot be reached now"));
     for number in 0..MESSAGES {
         sender.send("*", number.to_string());
     }
@@ -297,9 +298,10 @@ fn a_split_and_its_end_are_told_in_a_line_each_and_what_was_said_meanwhile_is_ma
             _ => None,
         })
     };
-    assert_eq!(on_nodes(&mut extended, 1), 5, "told what can be, as long as the split lasts");
+    assert_eq!(on_nodes(&mut extended, 2), 5, "told what can be, as long as the split lasts");
     assert_eq!(watcher.line(), "extended to *: from the smaller side");
-    let _earlier = split.frames(0, "bob");
+    let _earlier = split.frames(1, "bob");
+    next_millisecond();
     let mut later = split.frames(3, "bob");
     // What is younger than this can have come straight through others: nodes do not call it from the split.
     let is_old = || said_at.elapsed() > Duration::from_millis(Timing::default().announce_after_ms);

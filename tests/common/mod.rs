@@ -16,13 +16,20 @@ pub mod wanderer;
 
 use std::{
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Long enough for any machine; only there so that a test that hangs ends, and says where.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 /// Between two looks at something that cannot be waited for otherwise.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// What nodes do from now on is later than what they did before, by the clock of each, whichever they are.
+pub fn next_millisecond() {
+    let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let before_ms = now_ms();
+    eventually("another millisecond", || (now_ms() > before_ms).then_some(()));
+}
 
 /// Looks again and again until there is an answer; fails the test if there is none in time.
 #[track_caller]

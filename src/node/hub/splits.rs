@@ -44,6 +44,11 @@ impl Splits {
         self.late.get(&origin).is_some_and(|(first, last)| (*first..=*last).contains(&number))
     }
 
+    /// Whether the next line is about this node.
+    fn is_back(&self, node: u16) -> bool {
+        self.gathering.as_ref().is_some_and(|back| back.nodes.contains(&node))
+    }
+
     fn gather(&mut self) -> &mut Gathering {
         self.gathering.get_or_insert_with(|| Gathering {
             since_ms: None,
@@ -56,9 +61,9 @@ impl Splits {
     /// These entries of an origin were on the other side. Returns how many of them are news.
     fn mark(&mut self, origin: Origin, first: u64, last: u64) -> u64 {
         match self.late.get_mut(&origin) {
-            Some((_, known)) if first <= *known + 1 => {
-                let added = last.saturating_sub(*known);
-                *known = last.max(*known);
+            Some((begin, end)) if first <= *end + 1 => {
+                let added = begin.saturating_sub(first) + last.saturating_sub(*end);
+                (*begin, *end) = (first.min(*begin), last.max(*end));
                 added
             }
             _ => {
@@ -75,11 +80,8 @@ impl Hub {
         self.splits.gather().nodes.insert(node);
         for held in held.iter().filter(|held| held.origin != self.settings.origin) {
             // What another node within reach has is only under way.
-            let here = self.members.iter().filter_map(|(_, linked)| linked).filter(|linked| {
-                let is_back =
-                    self.splits.gathering.as_ref().is_some_and(|back| back.nodes.contains(&linked.origin.node));
-                linked.link != link && !is_back
-            });
+            let here = self.members.iter().filter_map(|(_, linked)| linked);
+            let here = here.filter(|linked| linked.link != link && !self.splits.is_back(linked.origin.node));
             let had =
                 here.map(|linked| self.replica.sources().peer_height(linked.link, held.origin)).max().unwrap_or(0);
             let first = held.first.max(had.max(self.replica.log().height(held.origin)) + 1);
@@ -90,11 +92,14 @@ impl Hub {
         }
     }
 
-    /// Entries have come that are new here. Those of a node that is lost, and so old that they did not come straight
-    /// through others, come from the other side through a node that is back already on their way.
+    /// Entries have come that are new here. Those of a node that is lost or just back, and so old that they did not come
+    /// straight through others, come from the other side through a node that was back before on their way.
     pub(super) fn note_late(&mut self, origin: Origin, chunk: &Chunk, now: Now) {
         let after_ms = self.settings.timing.announce_after_ms;
-        let Some(lost) = self.lost.get_mut(&origin.node).filter(|lost| lost.is_announced) else { return };
+        let lost = self.lost.get_mut(&origin.node).filter(|lost| lost.is_announced);
+        if lost.is_none() && !self.splits.is_back(origin.node) {
+            return;
+        }
         let Ok((view, _)) = read_entry(&chunk.bytes) else { return };
         // Where nobody has said anything for a while, the log's time stands still.
         let latest_ms = time::unix_ms(self.replica.clock().last()).max(now.unix_ms());
@@ -103,7 +108,8 @@ impl Hub {
         }
         let count = self.splits.mark(origin, chunk.first, chunk.last());
         // Said once of each loss: the way through others can be a slow one.
-        if !std::mem::replace(&mut lost.is_bridged, true) || self.is_gathering() {
+        let is_first = lost.is_some_and(|lost| !std::mem::replace(&mut lost.is_bridged, true));
+        if is_first || self.is_gathering() {
             self.splits.gather().entries += count;
         }
     }
