@@ -182,7 +182,7 @@ impl<'a> Walk<'a> {
     }
 
     fn whom(&mut self, entry: &'a [u8]) -> Whom {
-        let Some(message) = as_written(entry) else { return Whom::Anybody };
+        let Some((_, message)) = as_written(entry) else { return Whom::Anybody };
         if !self.envelope.is_empty() && message.0.starts_with(self.envelope) {
             return self.whom;
         }
@@ -209,12 +209,14 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
-/// The message of an entry as this program writes it: behind the time, and what it depends on.
-fn as_written(entry: &[u8]) -> Option<Reader<'_>> {
-    let [TIME, _, _, _, _, _, _, _, _, rest @ ..] = entry else { return None };
+/// The time and the message of an entry as this program writes it: what it depends on between them, and nothing behind.
+fn as_written(entry: &[u8]) -> Option<(u64, Reader<'_>)> {
+    let [TIME, rest @ ..] = entry else { return None };
+    let (time, rest) = rest.split_first_chunk()?;
     let mut reader = Reader(rest);
     while reader.expect(DEPENDENCY).is_some() {}
-    reader.expect(MESSAGE).map(Reader)
+    let message = reader.expect(MESSAGE)?;
+    reader.0.is_empty().then_some((u64::from_le_bytes(*time), Reader(message)))
 }
 
 /// Reads the first entry of `bytes`, and says how many bytes it has. What cannot be read of it is unknown.

@@ -164,8 +164,9 @@ proptest! {
         people in proptest::collection::vec(said(), 1..4),
         order in proptest::collection::vec((0..4_usize, any::<(u64, bool)>(), "[a-z]{0,20}"), 1..30),
         flips in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..3),
+        needs in dependencies(),
     ) {
-        let mut builder = ChunkBuilder::new(Dependencies::new());
+        let mut builder = ChunkBuilder::new(needs);
         for (person, (time, receipts), text) in &order {
             let said = &people[person % people.len()];
             builder.push(*time, &Message { text: text.as_bytes(), receipts: *receipts, ..said.message() });

@@ -55,14 +55,14 @@ impl Hub {
         }
         let version = self.directory.version() + self.ledger.names_version();
         let is_it = |known: &Arc<Conversation>| known.to == to && known.version == version;
-        if !known.as_ref().is_some_and(is_it) {
-            let state = self.clients.get(&client).ok_or(Refusal::NotRegistered)?;
-            *known = Some(match &state.conversation {
+        let conversation = match known.take().filter(is_it) {
+            Some(known) => known,
+            None => match &self.clients.get(&client).ok_or(Refusal::NotRegistered)?.conversation {
                 Some(last) if is_it(last) => last.clone(),
                 _ => self.converse(client, to, version)?,
-            });
-        }
-        known.as_deref().ok_or(Refusal::NotRegistered)
+            },
+        };
+        Ok(known.insert(conversation))
     }
 
     /// Whether a message may be said in its conversation.

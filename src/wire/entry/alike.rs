@@ -1,7 +1,7 @@
 //! Entries one after the other: of messages of one conversation, what they say alike is read once.
 
 use super::{
-    Body, EVERYONE, EntryView, MESSAGE, PERSON, ROOM, SENDER, SENDER_REGISTRATION, TEXT, TIME, read_entry, read_trace,
+    Body, EVERYONE, EntryView, PERSON, ROOM, SENDER, SENDER_REGISTRATION, TEXT, as_written, read_entry, read_trace,
 };
 use crate::{
     chat::Message,
@@ -24,7 +24,7 @@ impl<'a> EntryReader<'a> {
     /// # Errors
     /// As `read_entry`.
     pub fn read(&mut self, bytes: &'a [u8]) -> Result<EntryView<'a>, WireError> {
-        let written = message_as_written(bytes);
+        let written = Reader(bytes).entry().ok().and_then(as_written);
         if let Some((time, message)) = written
             && let Some(message) = self.alike(message)
         {
@@ -37,9 +37,9 @@ impl<'a> EntryReader<'a> {
     }
 
     /// A message that begins as the last one did. `None` if it does not, or says more than this program writes.
-    fn alike(&self, message: &'a [u8]) -> Option<Message<'a>> {
+    fn alike(&self, message: Reader<'a>) -> Option<Message<'a>> {
         let (envelope, last) = self.last?;
-        let mut reader = Reader(message.strip_prefix(envelope)?);
+        let mut reader = Reader(message.0.strip_prefix(envelope)?);
         let mut message = Message { text: reader.expect(TEXT)?, receipts: false, trace: None, ..last };
         while let Some(field) = reader.field().ok()? {
             match field {
@@ -52,20 +52,11 @@ impl<'a> EntryReader<'a> {
     }
 }
 
-/// The time and the message of an entry that has nothing else, as this program writes most.
-fn message_as_written(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let [TIME, rest @ ..] = Reader(bytes).entry().ok()? else { return None };
-    let (time, rest) = rest.split_first_chunk()?;
-    let mut reader = Reader(rest);
-    let message = reader.expect(MESSAGE)?;
-    reader.0.is_empty().then_some((u64::from_le_bytes(*time), message))
-}
-
 /// The beginning of a message up to its text, as this program writes it.
-fn envelope_of(message: &[u8]) -> Option<&[u8]> {
-    let mut reader = Reader(message);
+fn envelope_of(message: Reader<'_>) -> Option<&[u8]> {
+    let mut reader = message;
     reader.expect(SENDER)?;
     reader.expect(SENDER_REGISTRATION)?;
     [PERSON, EVERYONE, ROOM].into_iter().find_map(|to| reader.expect(to))?;
-    (reader.0.first() == Some(&TEXT)).then(|| &message[..message.len() - reader.0.len()])
+    (reader.0.first() == Some(&TEXT)).then(|| &message.0[..message.0.len() - reader.0.len()])
 }
