@@ -2,6 +2,7 @@
 //! what was not synced, whole or in part.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
@@ -10,7 +11,7 @@ use std::{
 
 use clique::node::store::{
     Medium, StoreError, Trouble,
-    medium::{CACHE_BYTES, Claim},
+    medium::{CACHE_BYTES, Claim, Sizes},
 };
 use redb::{Builder, Database, StorageBackend};
 
@@ -21,9 +22,13 @@ const MAX_SYNC_MS: u64 = 40;
 /// What a power cut leaves of a write ends at a multiple of this.
 const SECTOR_BYTES: usize = 512;
 
-/// The database's file, and the journal's.
-const DATABASE: usize = 0;
-const JOURNAL: usize = 1;
+/// A file of a node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Database,
+    Journal,
+    Pack(u64),
+}
 
 /// Something that was done to a file.
 #[derive(Debug)]
@@ -64,9 +69,9 @@ struct Contents {
 struct State {
     dice: Dice,
     fault: Option<Fault>,
-    files: [Contents; 2],
+    files: BTreeMap<Name, Contents>,
     /// What was done since, in order, and to which file.
-    done: Vec<(usize, Done)>,
+    done: Vec<(Name, Done)>,
     /// Until then it works on what it was last told to sync.
     busy_until_ms: u64,
     /// Of the node's present process: what a former one still wants is not done.
@@ -79,8 +84,8 @@ impl State {
     fn settle(&mut self, now_ms: u64) {
         let synced = self.synced(now_ms);
         for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
-            if index < synced[file] {
-                done.apply(&mut self.files[file].safe);
+            if synced.get(&file).is_some_and(|synced| index < *synced) {
+                done.apply(&mut self.files.entry(file).or_default().safe);
             } else {
                 self.done.push((file, done));
             }
@@ -88,13 +93,10 @@ impl State {
     }
 
     /// Of each file, how much of what was done to any has been synced by then.
-    fn synced(&self, by_ms: u64) -> [usize; 2] {
-        [DATABASE, JOURNAL].map(|of| {
-            let is_sync = |(file, done): &(usize, Done)| {
-                *file == of && matches!(done, Done::Sync { until_ms } if *until_ms <= by_ms)
-            };
-            self.done.iter().rposition(is_sync).map_or(0, |last| last + 1)
-        })
+    fn synced(&self, by_ms: u64) -> BTreeMap<Name, usize> {
+        let is_sync = |done: &Done| matches!(done, Done::Sync { until_ms } if *until_ms <= by_ms);
+        let syncs = self.done.iter().enumerate().filter(|(_, (_, done))| is_sync(done));
+        syncs.map(|(index, (file, _))| (*file, index + 1)).collect()
     }
 
     fn crash(&mut self, is_power_cut: bool, now_ms: u64) {
@@ -106,18 +108,20 @@ impl State {
         let synced = self.synced(u64::MAX);
         for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
             // The system has the rest, and goes on writing it, unless there is no power.
-            let fate = if index < synced[file] || !is_power_cut { 0 } else { self.dice.below(3) };
+            let is_synced = synced.get(&file).is_some_and(|synced| index < *synced);
+            let fate = if is_synced || !is_power_cut { 0 } else { self.dice.below(3) };
+            let safe = &mut self.files.entry(file).or_default().safe;
             match (fate, &done) {
-                (0, _) => done.apply(&mut self.files[file].safe),
+                (0, _) => done.apply(safe),
                 (1, Done::Write(offset, bytes)) => {
                     let sectors = self.dice.below((bytes.len() / SECTOR_BYTES) as u64 + 1);
                     let kept = usize::try_from(sectors).unwrap() * SECTOR_BYTES;
-                    put(&mut self.files[file].safe, *offset, &bytes[..kept]);
+                    put(safe, *offset, &bytes[..kept]);
                 }
                 _ => {}
             }
         }
-        self.files.iter_mut().for_each(|file| file.image.clone_from(&file.safe));
+        self.files.values_mut().for_each(|file| file.image.clone_from(&file.safe));
         self.busy_until_ms = 0;
     }
 }
@@ -128,12 +132,14 @@ pub struct SimDisk(Arc<Mutex<State>>);
 
 impl SimDisk {
     pub fn new(seed: u64, fault: Option<Fault>) -> Self {
-        let (dice, files, done) = (Dice::new(seed), Default::default(), Vec::new());
+        let (dice, files, done) = (Dice::new(seed), BTreeMap::new(), Vec::new());
         Self(Arc::new(Mutex::new(State { dice, fault, files, done, busy_until_ms: 0, life: 0, is_full: false })))
     }
 
-    fn file(&self, file: usize) -> File {
-        File { file, life: self.state().life, disk: self.clone() }
+    fn file(&self, name: Name) -> File {
+        let mut state = self.state();
+        state.files.entry(name).or_default();
+        File { name, life: state.life, disk: self.clone() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,21 +166,54 @@ impl Medium for SimDisk {
     }
 
     fn is_new(&self) -> bool {
-        self.state().files[DATABASE].image.is_empty()
+        self.state().files.get(&Name::Database).is_none_or(|file| file.image.is_empty())
     }
 
     fn open(&self) -> Result<Database, Trouble> {
-        Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(self.file(DATABASE))?)
+        Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(self.file(Name::Database))?)
     }
 
     fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble> {
-        Ok(Box::new(self.file(JOURNAL)))
+        Ok(Box::new(self.file(Name::Journal)))
+    }
+
+    /// So that even little is divided.
+    fn sizes(&self) -> Sizes {
+        Sizes { packed_row_bytes: 200, pack_bytes: 40_000, journal_half_bytes: 1 << 20 }
+    }
+
+    fn packs(&self) -> io::Result<Vec<u64>> {
+        let state = self.state();
+        Ok(state
+            .files
+            .keys()
+            .filter_map(|name| if let Name::Pack(number) = name { Some(*number) } else { None })
+            .collect())
+    }
+
+    fn pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.file(Name::Pack(number))))
+    }
+
+    fn read_pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {
+        if !self.state().files.contains_key(&Name::Pack(number)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.pack(number)
+    }
+
+    /// What is removed is gone at once, whatever was synced since.
+    fn remove_pack(&self, number: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.files.remove(&Name::Pack(number));
+        state.done.retain(|(name, _)| *name != Name::Pack(number));
+        Ok(())
     }
 
     fn forget(&self) {
         let mut state = self.state();
-        state.done.push((DATABASE, Done::SetLength(0)));
-        state.files[DATABASE].image.clear();
+        state.done.push((Name::Database, Done::SetLength(0)));
+        state.files.entry(Name::Database).or_default().image.clear();
     }
 
     fn set_aside(&self, _: u64) -> io::Result<PathBuf> {
@@ -189,7 +228,7 @@ impl Medium for SimDisk {
 
 /// A file, as one process has opened it.
 struct File {
-    file: usize,
+    name: Name,
     life: u64,
     disk: SimDisk,
 }
@@ -207,6 +246,10 @@ impl File {
         let is_alive = state.life == self.life && turmoil::sim_elapsed().is_some();
         if is_alive { Ok(state) } else { Err(io::Error::other("this process has died")) }
     }
+
+    fn image<'a>(&self, state: &'a mut State) -> &'a mut Vec<u8> {
+        &mut state.files.entry(self.name).or_default().image
+    }
 }
 
 fn place(offset: u64) -> usize {
@@ -220,23 +263,23 @@ fn no_space() -> io::Error {
 
 impl StorageBackend for File {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.state()?.files[self.file].image.len() as u64)
+        Ok(self.image(&mut *self.state()?).len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state()?;
-        let bytes = state.files[self.file].image.get(place(offset)..place(offset) + out.len());
+        let mut state = self.state()?;
+        let bytes = self.image(&mut state).get(place(offset)..place(offset) + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.state()?;
-        if state.is_full && place(length) > state.files[self.file].image.len() {
+        if state.is_full && place(length) > self.image(&mut state).len() {
             return Err(no_space());
         }
-        state.files[self.file].image.resize(place(length), 0);
-        state.done.push((self.file, Done::SetLength(place(length))));
+        self.image(&mut state).resize(place(length), 0);
+        state.done.push((self.name, Done::SetLength(place(length))));
         Ok(())
     }
 
@@ -249,7 +292,7 @@ impl StorageBackend for File {
         state.settle(now_ms);
         state.busy_until_ms = state.busy_until_ms.max(now_ms) + state.dice.between(1, MAX_SYNC_MS);
         let until_ms = state.busy_until_ms;
-        state.done.push((self.file, Done::Sync { until_ms }));
+        state.done.push((self.name, Done::Sync { until_ms }));
         Ok(())
     }
 
@@ -259,8 +302,8 @@ impl StorageBackend for File {
         if state.is_full {
             return Err(no_space());
         }
-        put(&mut state.files[self.file].image, place(offset), bytes);
-        state.done.push((self.file, Done::Write(place(offset), bytes.to_vec())));
+        put(self.image(&mut state), place(offset), bytes);
+        state.done.push((self.name, Done::Write(place(offset), bytes.to_vec())));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, io};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::journal::{self, GENERATION_BYTES, Journal};
+use super::journal::{self, Journal};
 use crate::{
     clique::{Chunk, Origin},
     node::hub::ToStore,
@@ -58,7 +58,7 @@ impl Ahead {
         let State { journal, pending, journaled, .. } = &mut *state;
         let group = &pending.make_contiguous()[*journaled..];
         let fits = group.iter().all(|item| matches!(item, ToStore::Entries { .. }));
-        if !fits || journal::record_bytes(group) > GENERATION_BYTES || !journal.append(group)? {
+        if !fits || journal::record_bytes(group) > journal.half_bytes() || !journal.append(group)? {
             return Ok(false);
         }
         *journaled = pending.len();

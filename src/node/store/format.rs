@@ -6,12 +6,12 @@ use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 
 use super::{
     StoreError, Trouble,
-    tables::{BOUNDARIES, ENTRIES, META, ORIGINS, begin_write, sealed},
+    tables::{BOUNDARIES, ENTRIES, META, ORIGINS, PACKS, begin_write, sealed},
 };
 
 /// The format that this version writes. Format 1 had values without seals, format 2 no journal, format 3 one generation in it, and
-/// seals of another hash, which are still known.
-pub const FORMAT: u64 = 4;
+/// seals of another hash, which are still known; format 4 had no packs.
+pub const FORMAT: u64 = 5;
 const OLDEST_FORMAT: u64 = 1;
 
 const META_FORMAT: &str = "format";
@@ -81,6 +81,7 @@ pub fn prepare(database: &Database, node: Option<u16>) -> Result<Owner, Refused>
         transaction.open_table(ORIGINS)?;
         transaction.open_table(ENTRIES)?;
         transaction.open_table(BOUNDARIES)?;
+        transaction.open_table(PACKS)?;
         meta.insert(META_FORMAT, FORMAT)?;
         meta.insert(META_NODE, stored)?;
         let incarnation = get(&meta, META_INCARNATION)?.unwrap_or_default();

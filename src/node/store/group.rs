@@ -4,13 +4,17 @@ mod stored;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 
 use self::stored::Row;
 pub use self::stored::Stored;
 use super::{
     Trouble,
-    tables::{BOUNDARIES, ENTRIES, Key, ORIGINS, Record, begin_write, key, read_row, sealed_boundary, sealed_row},
+    packs::{PackWriter, Packing, Packs, Place},
+    tables::{
+        BOUNDARIES, ENTRIES, Key, ORIGINS, PACKS, Record, SEAL_BYTES, begin_write, key, seal_of_row, sealed_boundary,
+    },
 };
 use crate::{
     clique::{
@@ -20,7 +24,7 @@ use crate::{
     node::hub::ToStore,
 };
 
-/// Entries in one row, in bytes, unless one entry is longer. With its key and seal it fits a page of 256 KiB.
+/// Entries in one row, in bytes, unless one entry is longer: what is read at once, at least.
 const MAX_ROW_BYTES: usize = (256 - 1) * 1024;
 /// The last row of an origin is written again with what follows as long as it is shorter than this: the database writes
 /// a page of this size in any case.
@@ -36,8 +40,14 @@ pub type Gaps = Vec<(Origin, u64, u64)>;
 ///
 /// # Errors
 /// What the database says; then nothing of it counts.
-pub fn write(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore]) -> Result<(Origins, Gaps), Trouble> {
-    let mut group_writer = GroupWriter::new(transaction, origins)?;
+pub fn write(
+    transaction: &WriteTransaction,
+    packs: &Packs,
+    writer: &mut PackWriter,
+    origins: &Origins,
+    group: &[ToStore],
+) -> Result<(Origins, Gaps), Trouble> {
+    let mut group_writer = GroupWriter::new(transaction, packs, Some(writer), origins)?;
     for item in group {
         match item {
             ToStore::Entries { origin, chunk, boundaries, .. } => {
@@ -62,19 +72,19 @@ fn write_records(records: &mut Table<'_, (u16, u64), &'static [u8]>, touched: &O
     Ok(())
 }
 
-/// Writes what the journal held: of each origin what is not there yet. The running hash at the boundaries among it is found, and
-/// written, when the database is read through.
+/// Writes what the journal held into the database: of each origin what is not there yet. The running hash at the boundaries
+/// among it is found, and written, when the database is read through.
 ///
 /// # Errors
 /// What the database says.
-pub fn replay(database: &Database, journaled: &[(Origin, Chunk)]) -> Result<(), Trouble> {
+pub fn replay(database: &Database, packs: &Packs, journaled: &[(Origin, Chunk)]) -> Result<(), Trouble> {
     if journaled.is_empty() {
         return Ok(());
     }
     let transaction = begin_write(database, true)?;
     {
         let origins = Origins::new();
-        let mut writer = GroupWriter::new(&transaction, &origins)?;
+        let mut writer = GroupWriter::new(&transaction, packs, None, &origins)?;
         let mut records = transaction.open_table(ORIGINS)?;
         for (origin, chunk) in journaled {
             if !writer.touched.contains_key(origin) {
@@ -82,7 +92,7 @@ pub fn replay(database: &Database, journaled: &[(Origin, Chunk)]) -> Result<(), 
                 let record = value.as_ref().map(|value| Record::read(*origin, value.value()));
                 if record == Some(None) {
                     // What the damaged record said is told from the rows when they are read through.
-                    writer.put(*origin, chunk.first, &chunk.bytes)?;
+                    writer.put(*origin, chunk.first, std::slice::from_ref(&chunk.bytes))?;
                     continue;
                 }
                 let stored = record.flatten().map_or_else(Stored::beginning, Stored::recorded);
@@ -100,31 +110,55 @@ pub fn replay(database: &Database, journaled: &[(Origin, Chunk)]) -> Result<(), 
 ///
 /// # Errors
 /// What the database says.
-pub fn remove_beyond(transaction: &WriteTransaction, origins: &Origins, group: &[ToStore]) -> Result<(), Trouble> {
+pub fn remove_beyond(
+    transaction: &WriteTransaction,
+    writer: &mut PackWriter,
+    origins: &Origins,
+    group: &[ToStore],
+) -> Result<(), Trouble> {
     let mut entries = transaction.open_table(ENTRIES)?;
+    let mut packing = Packing::begin(transaction.open_table(PACKS)?, Some(writer))?;
     for item in group {
         if let ToStore::Entries { origin, .. } = item {
             let height = origins.get(origin).map_or(0, |stored| stored.height);
-            entries.retain_in(key(*origin, height + 1)..=key(*origin, u64::MAX), |_, _| false)?;
+            entries.retain_in(key(*origin, height + 1)..=key(*origin, u64::MAX), |(_, _, row), value| {
+                Place::read(*origin, row, value).iter().for_each(|place| packing.remove(place));
+                false
+            })?;
         }
     }
-    Ok(())
+    packing.end()
 }
 
 struct GroupWriter<'a> {
     origins: &'a Origins,
     entries: Table<'a, Key, &'static [u8]>,
     boundaries: Table<'a, Key, &'static [u8]>,
+    packs: &'a Packs,
+    packing: Packing<'a>,
     touched: Origins,
     gaps: Gaps,
-    /// Memory of the last row that was ended, for the next.
-    spare: Vec<u8>,
+    /// Memory for a row as it goes into the database.
+    value: Vec<u8>,
 }
 
 impl<'a> GroupWriter<'a> {
-    fn new(transaction: &'a WriteTransaction, origins: &'a Origins) -> Result<Self, Trouble> {
-        let (entries, boundaries) = (transaction.open_table(ENTRIES)?, transaction.open_table(BOUNDARIES)?);
-        Ok(Self { origins, entries, boundaries, touched: Origins::new(), gaps: Vec::new(), spare: Vec::new() })
+    fn new(
+        transaction: &'a WriteTransaction,
+        packs: &'a Packs,
+        writer: Option<&'a mut PackWriter>,
+        origins: &'a Origins,
+    ) -> Result<Self, Trouble> {
+        Ok(Self {
+            origins,
+            entries: transaction.open_table(ENTRIES)?,
+            boundaries: transaction.open_table(BOUNDARIES)?,
+            packs,
+            packing: Packing::begin(transaction.open_table(PACKS)?, writer)?,
+            touched: Origins::new(),
+            gaps: Vec::new(),
+            value: Vec::new(),
+        })
     }
 
     /// Takes an origin out, to be put back when it has been changed.
@@ -150,16 +184,16 @@ impl<'a> GroupWriter<'a> {
             let mut from = chunk.first;
             while from <= chunk.last() {
                 if stored.row.is_empty() {
-                    stored.row = Row::begin(from, std::mem::take(&mut self.spare));
+                    stored.row = Row::begin(from);
                 }
-                let to = fitting(&chunk, from, MAX_ROW_BYTES.saturating_sub(stored.row.entry_bytes()));
+                let to = fitting(&chunk, from, MAX_ROW_BYTES.saturating_sub(stored.row.entry_bytes));
                 match to {
                     Some(to) => {
-                        stored.row.push(&chunk.slice(from, to));
+                        stored.row.push(chunk.slice(from, to));
                         from = to + 1;
                     }
                     None if stored.row.is_empty() => {
-                        stored.row.push(&chunk.slice(from, from));
+                        stored.row.push(chunk.slice(from, from));
                         from += 1;
                     }
                     None => self.end_row(origin, &mut stored)?,
@@ -174,7 +208,7 @@ impl<'a> GroupWriter<'a> {
     /// Writes the row at the end of an origin as it is.
     fn write_row(&mut self, origin: Origin, row: &mut Row) -> Result<(), Trouble> {
         if !row.is_written && !row.is_empty() {
-            self.entries.insert(key(origin, row.first), row.sealed(origin))?;
+            self.put(origin, row.first, &row.pieces)?;
             row.is_written = true;
         }
         Ok(())
@@ -183,7 +217,7 @@ impl<'a> GroupWriter<'a> {
     /// Writes it, and begins another with what follows.
     fn end_row(&mut self, origin: Origin, stored: &mut Stored) -> Result<(), Trouble> {
         self.write_row(origin, &mut stored.row)?;
-        self.spare = std::mem::take(&mut stored.row).value;
+        stored.row = Row::default();
         Ok(())
     }
 
@@ -197,7 +231,9 @@ impl<'a> GroupWriter<'a> {
                 rows.pop();
             }
             for row in rows {
-                self.entries.remove(key(origin, row))?;
+                let removed = self.entries.remove(key(origin, row))?;
+                let place = removed.and_then(|value| Place::read(origin, row, value.value()));
+                place.iter().for_each(|place| self.packing.remove(place));
             }
             self.boundaries.retain_in(key(origin, 0)..key(origin, first), |_, _| false)?;
             stored.first = first;
@@ -225,21 +261,18 @@ impl<'a> GroupWriter<'a> {
         if first <= last {
             self.end_row(origin, &mut stored)?;
             for row in self.row_keys(origin, first, last)? {
-                let old = self.entries.remove(key(origin, row))?;
-                // What cannot be read goes, whatever else it held: that is missing until it is repaired too.
-                let old = old.and_then(|value| read_row(origin, row, value.value()));
-                let Some(old) = old else { continue };
+                let Some(old) = self.remove(origin, row)? else { continue };
                 if old.first < first {
-                    self.put(origin, old.first, &old.slice(old.first, first - 1))?;
+                    self.put(origin, old.first, &[old.slice(old.first, first - 1)])?;
                 }
                 if old.last() > last {
-                    self.put(origin, last + 1, &old.slice(last + 1, old.last()))?;
+                    self.put(origin, last + 1, &[old.slice(last + 1, old.last())])?;
                 }
             }
             let mut from = first;
             while from <= last {
                 let to = fitting(chunk, from, MAX_ROW_BYTES).unwrap_or(from).min(last);
-                self.put(origin, from, &chunk.slice(from, to))?;
+                self.put(origin, from, &[chunk.slice(from, to)])?;
                 from = to + 1;
             }
         }
@@ -263,8 +296,30 @@ impl<'a> GroupWriter<'a> {
         self.put_boundaries(origin, chain.boundaries().filter(|(number, _)| *number > begin))
     }
 
-    fn put(&mut self, origin: Origin, first: u64, entries: &[u8]) -> Result<(), Trouble> {
-        self.entries.insert(key(origin, first), &sealed_row(origin, first, entries)[..])?;
+    /// Removes a row, and gives what was in it. What cannot be read goes, whatever else it held: that is missing until it is
+    /// repaired too.
+    fn remove(&mut self, origin: Origin, row: u64) -> Result<Option<Chunk>, Trouble> {
+        let Some(value) = self.entries.remove(key(origin, row))? else { return Ok(None) };
+        if let Some(place) = Place::read(origin, row, value.value()) {
+            self.packing.remove(&place);
+            // It may be what this transaction has put there.
+            self.packing.flush()?;
+        }
+        Ok(self.packs.row(origin, row, value.value()))
+    }
+
+    /// Puts a row where it belongs by its size.
+    fn put(&mut self, origin: Origin, first: u64, pieces: &[Bytes]) -> Result<(), Trouble> {
+        if let Some(place) = self.packing.put(origin, first, pieces)? {
+            self.entries.insert(key(origin, first), &place.sealed(origin, first)[..])?;
+            return Ok(());
+        }
+        self.value.clear();
+        self.value.resize(SEAL_BYTES, 0);
+        pieces.iter().for_each(|piece| self.value.extend_from_slice(piece));
+        let seal = seal_of_row(origin, first, &self.value[SEAL_BYTES..]);
+        self.value[..SEAL_BYTES].copy_from_slice(&seal);
+        self.entries.insert(key(origin, first), &self.value[..])?;
         Ok(())
     }
 
@@ -279,10 +334,12 @@ impl<'a> GroupWriter<'a> {
         let mut touched = std::mem::take(&mut self.touched);
         for (origin, stored) in &mut touched {
             self.write_row(*origin, &mut stored.row)?;
-            if stored.row.entry_bytes() >= OPEN_ROW_BYTES {
-                stored.row = Row::default();
+            let row = std::mem::take(&mut stored.row);
+            if row.entry_bytes < OPEN_ROW_BYTES {
+                stored.row = row.compacted();
             }
         }
+        self.packing.end()?;
         Ok((touched, self.gaps))
     }
 }

@@ -12,21 +12,28 @@
 //!                    4 bytes length, and the entries as they were encoded
 //! ```
 //!
-//! with all numbers big-endian. The first record that is not as it was written is the end: it was not acknowledged.
+//! with all numbers big-endian. Each begins with a block of the disk (before format 5 right behind the one before it), so that
+//! it can be written past the system's cache. The first record that is not as it was written is the end: it was not
+//! acknowledged.
 
 use std::io;
 
 use redb::StorageBackend;
 
-use super::tables::{Key, SEAL_BYTES, is_seal, seal};
+use super::{
+    aligned::{Aligned, BLOCK_BYTES},
+    tables::{Key, SEAL_BYTES, is_seal, seal},
+};
 use crate::{
     clique::{Chunk, Origin},
     node::hub::ToStore,
     wire::entry::read_chunk,
 };
 
-/// Length of a half. One generation is never more than this.
-pub const GENERATION_BYTES: u64 = 2 << 20;
+/// A shorter journal is of no use.
+const LEAST_BYTES: u64 = 1 << 20;
+/// So much of a new journal is written at once.
+const ZEROED_BLOCKS: usize = 256;
 const LENGTH_BYTES: usize = 4;
 const HEAD_BYTES: usize = SEAL_BYTES + LENGTH_BYTES;
 /// What precedes the entries of a chunk.
@@ -36,26 +43,34 @@ const CHUNK_HEAD_BYTES: usize = 2 + 8 + 8 + LENGTH_BYTES;
 #[derive(Debug)]
 pub struct Journal {
     file: Box<dyn StorageBackend>,
+    /// Length of a half. One generation is never more than this.
+    half_bytes: u64,
     generation: u64,
     end: u64,
-    record: Vec<u8>,
+    record: Aligned,
 }
 
 impl Journal {
-    /// Begins with an empty generation. The file is made as long as it will ever be, so that a full disk is met here.
+    /// Begins with an empty generation. The file is made as long as it will ever be, so that a full disk is met here; one that
+    /// is there already does as it is where there is no room for more.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn begin(file: Box<dyn StorageBackend>, generation: u64) -> io::Result<Self> {
-        if file.len()? != 2 * GENERATION_BYTES {
-            file.set_len(2 * GENERATION_BYTES)?;
-            // Written once, its pages belong to it, and a later sync need not say so.
-            let zeros = vec![0; usize::try_from(GENERATION_BYTES).unwrap_or(0)];
-            file.write(0, &zeros)?;
-            file.write(GENERATION_BYTES, &zeros)?;
-            file.sync_data()?;
-        }
-        Ok(Self { file, generation, end: 0, record: Vec::new() })
+    pub fn begin(file: Box<dyn StorageBackend>, half_bytes: u64, generation: u64) -> io::Result<Self> {
+        let length = file.len()?;
+        let half_bytes = match resize(&*file, 2 * half_bytes) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && length >= LEAST_BYTES => {
+                file.set_len(length)?;
+                half_of(length)
+            }
+            resized => resized.map(|()| half_bytes)?,
+        };
+        Ok(Self { file, half_bytes, generation, end: 0, record: Aligned::default() })
+    }
+
+    #[must_use]
+    pub fn half_bytes(&self) -> u64 {
+        self.half_bytes
     }
 
     #[must_use]
@@ -79,44 +94,60 @@ impl Journal {
     /// # Errors
     /// What the disk says; then nothing of it counts.
     pub fn append(&mut self, group: &[ToStore]) -> io::Result<bool> {
-        if self.end + record_bytes(group) > GENERATION_BYTES {
+        if self.end + record_bytes(group) > self.half_bytes {
             return Ok(false);
         }
         self.record.clear();
-        self.record.resize(HEAD_BYTES, 0);
+        self.record.extend(&[0; HEAD_BYTES]);
         for item in group {
             let ToStore::Entries { origin, chunk, .. } = item else { continue };
-            self.record.extend_from_slice(&origin.node.to_be_bytes());
-            self.record.extend_from_slice(&origin.incarnation.to_be_bytes());
-            self.record.extend_from_slice(&chunk.first.to_be_bytes());
-            self.record.extend_from_slice(&length_of(&chunk.bytes));
-            self.record.extend_from_slice(&chunk.bytes);
+            self.record.extend(&origin.node.to_be_bytes());
+            self.record.extend(&origin.incarnation.to_be_bytes());
+            self.record.extend(&chunk.first.to_be_bytes());
+            self.record.extend(&length_of(&chunk.bytes));
+            self.record.extend(&chunk.bytes);
         }
-        let length = length_of(&self.record[HEAD_BYTES..]);
-        self.record[SEAL_BYTES..HEAD_BYTES].copy_from_slice(&length);
+        let record = self.record.as_mut_slice();
+        let length = length_of(&record[HEAD_BYTES..]);
+        record[SEAL_BYTES..HEAD_BYTES].copy_from_slice(&length);
         let (name, key) = identity(self.generation, self.end);
-        let sealed = seal(name, key, &self.record[SEAL_BYTES..]);
-        self.record[..SEAL_BYTES].copy_from_slice(&sealed);
-        self.file.write(half_of(self.generation) + self.end, &self.record)?;
+        let sealed = seal(name, key, &record[SEAL_BYTES..]);
+        record[..SEAL_BYTES].copy_from_slice(&sealed);
+        self.record.fill_up();
+        self.file.write(self.generation % 2 * self.half_bytes + self.end, self.record.as_slice())?;
         self.file.sync_data()?;
-        self.end += self.record.len() as u64;
+        self.end += self.record.as_slice().len() as u64;
         Ok(true)
     }
 }
 
-/// How long the record of a group is.
+/// Length of the half of a journal.
+fn half_of(length: u64) -> u64 {
+    length / 2 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64
+}
+
+/// Written once, its pages belong to the file, and a later sync need not say so.
+fn resize(file: &dyn StorageBackend, length: u64) -> io::Result<()> {
+    if file.len()? != length {
+        let mut zeros = Aligned::default();
+        zeros.extend(&[0; BLOCK_BYTES].repeat(ZEROED_BLOCKS));
+        for begin in (0..length).step_by(zeros.as_slice().len()) {
+            file.write(begin, zeros.as_slice())?;
+        }
+        file.set_len(length)?;
+        file.sync_data()?;
+    }
+    Ok(())
+}
+
+/// How long the record of a group is, with what is left free behind it.
 #[must_use]
 pub fn record_bytes(group: &[ToStore]) -> u64 {
     let content: usize = group
         .iter()
         .map(|item| if let ToStore::Entries { chunk, .. } = item { CHUNK_HEAD_BYTES + chunk.bytes.len() } else { 0 })
         .sum();
-    (HEAD_BYTES + content) as u64
-}
-
-/// Where the half of a generation begins.
-fn half_of(generation: u64) -> u64 {
-    generation % 2 * GENERATION_BYTES
+    (HEAD_BYTES + content).next_multiple_of(BLOCK_BYTES) as u64
 }
 
 fn length_of(bytes: &[u8]) -> [u8; LENGTH_BYTES] {
@@ -135,21 +166,22 @@ pub fn read(file: &[u8], generation: u64) -> Vec<(Origin, Chunk)> {
     let mut chunks = Vec::new();
     for generation in [generation, generation.saturating_add(1)] {
         // Before format 4 there was one generation, always at the beginning. A seal is of one generation only.
-        let halves = [0, half_of(generation)].map(|half| read_half(file, half, generation));
+        let halves = [0, generation % 2 * half_of(file.len() as u64)].map(|half| read_half(file, half, generation));
         chunks.extend(halves.into_iter().find(|half| !half.is_empty()).unwrap_or_default());
     }
     chunks
 }
 
 fn read_half(file: &[u8], half: u64, generation: u64) -> Vec<(Origin, Chunk)> {
-    let (mut chunks, mut place) = (Vec::new(), 0);
-    while let Some(record) = record_at(file, half, place, generation) {
+    let (mut chunks, mut place) = (Vec::new(), 0_u64);
+    let at = |place: u64| record_at(file, half, place, generation).map(|record| (place, record));
+    while let Some((begin, record)) = at(place).or_else(|| at(place.next_multiple_of(BLOCK_BYTES as u64))) {
         let mut content = &record[LENGTH_BYTES..];
         while let Some((origin, chunk, rest)) = next_chunk(content) {
             chunks.push((origin, chunk));
             content = rest;
         }
-        place += (SEAL_BYTES + record.len()) as u64;
+        place = begin + (SEAL_BYTES + record.len()) as u64;
     }
     chunks
 }

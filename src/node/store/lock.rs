@@ -26,8 +26,7 @@ impl Lock {
     /// # Errors
     /// If another process holds it, or it cannot be used.
     pub fn take(directory: &Path) -> Result<Self, StoreError> {
-        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
-        made.map_err(|error| StoreError::unusable(directory, &error))?;
+        make_directory(directory).map_err(|error| StoreError::unusable(directory, &error))?;
         Self::of(directory, OpenOptions::new().read(true).write(true).create(true).truncate(false))
     }
 
@@ -77,11 +76,31 @@ pub fn journal_path(directory: &Path) -> PathBuf {
     directory.join("clique.journal")
 }
 
-/// Moves a database that cannot be opened out of the way, and says where it is now.
+/// Where the packs are.
+#[must_use]
+pub fn packs_path(directory: &Path) -> PathBuf {
+    directory.join("clique.packs")
+}
+
+/// Makes a directory where it is missing.
+///
+/// # Errors
+/// What the system says.
+pub fn make_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
+}
+
+/// Moves a database that cannot be opened out of the way, with its packs, and says where it is now.
 ///
 /// # Errors
 /// What the system says.
 pub fn set_aside(directory: &Path, unix_s: u64) -> io::Result<PathBuf> {
+    // The packs first: with a new database they would be nobody's.
+    if let Err(error) = std::fs::rename(packs_path(directory), directory.join(format!("clique.packs.damaged-{unix_s}")))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     let aside = directory.join(format!("clique.redb.damaged-{unix_s}"));
     std::fs::rename(database_path(directory), &aside)?;
     // The new name is to outlive a crash too, or the next start would set aside what is new.

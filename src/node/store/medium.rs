@@ -1,24 +1,35 @@
-//! Where a database lies: in a directory, or, in the simulation, on a disk that forgets what was not synced.
+//! Where a store lies: in a directory, or, in the simulation, on a disk that forgets what was not synced.
 
-use std::{
-    any::Any,
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod files;
 
-use redb::{Builder, Database, StorageBackend, backends::FileBackend};
+use std::{any::Any, io, path::PathBuf, time::Duration};
 
-use super::{
-    StoreError, Trouble,
-    lock::{self, Lock},
-};
+use redb::{Database, StorageBackend};
+
+pub use self::files::Files;
+use super::{StoreError, Trouble};
 
 /// Memory that the database may use for pages, in bytes. The latest entries are in the log in memory; this is for the
 /// tables' inner pages and what is being written.
 pub const CACHE_BYTES: usize = 24 << 20;
+
+/// How the store divides what it writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// A row of so many bytes of entries goes into a pack. A shorter one costs the database less than a pack another sync.
+    pub packed_row_bytes: usize,
+    /// A pack that is so long is not appended to any more.
+    pub pack_bytes: u64,
+    /// Length of half of the journal.
+    pub journal_half_bytes: u64,
+}
+
+impl Default for Sizes {
+    /// As few transactions as is good for those who say much, and files that fit any disk.
+    fn default() -> Self {
+        Self { packed_row_bytes: 64 << 10, pack_bytes: 32 << 20, journal_half_bytes: 8 << 20 }
+    }
+}
 
 /// Nobody else uses the database until this is dropped.
 pub type Claim = Box<dyn Any + Send>;
@@ -46,10 +57,36 @@ pub trait Medium: Send + Sync + 'static {
     /// What the system says.
     fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble>;
 
+    fn sizes(&self) -> Sizes {
+        Sizes::default()
+    }
+
+    /// The packs that are there, by number.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn packs(&self) -> io::Result<Vec<u64>>;
+
+    /// Opens a pack to be written, or makes it. That it is there outlives a crash.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Opens a pack to be read.
+    ///
+    /// # Errors
+    /// If it is not there, and what the system says.
+    fn read_pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// # Errors
+    /// What the system says.
+    fn remove_pack(&self, number: u64) -> io::Result<()>;
+
     /// Removes a database that is half made.
     fn forget(&self);
 
-    /// Moves a database that cannot be opened out of the way, and says where it is now.
+    /// Moves a database that cannot be opened out of the way, with its packs, and says where it is now.
     ///
     /// # Errors
     /// What the system says.
@@ -59,89 +96,4 @@ pub trait Medium: Send + Sync + 'static {
     fn is_busy_for(&self) -> Duration {
         Duration::ZERO
     }
-}
-
-/// A directory of the system's.
-#[derive(Debug)]
-pub struct Files {
-    directory: PathBuf,
-}
-
-impl Files {
-    #[must_use]
-    pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
-    }
-}
-
-impl Medium for Files {
-    fn claim(&self) -> Result<Claim, StoreError> {
-        Ok(Box::new(Lock::take(&self.directory)?))
-    }
-
-    fn is_new(&self) -> bool {
-        !lock::database_path(&self.directory).exists()
-    }
-
-    fn open(&self) -> Result<Database, Trouble> {
-        let file = DatabaseFile::open(&lock::database_path(&self.directory)).map_err(redb::StorageError::from)?;
-        Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(file)?)
-    }
-
-    fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble> {
-        let file = open_or_make(&lock::journal_path(&self.directory)).map_err(redb::StorageError::from)?;
-        Ok(Box::new(FileBackend::new(file)?))
-    }
-
-    fn forget(&self) {
-        let _ = std::fs::remove_file(lock::database_path(&self.directory));
-    }
-
-    fn set_aside(&self, unix_s: u64) -> io::Result<PathBuf> {
-        lock::set_aside(&self.directory, unix_s)
-    }
-}
-
-/// The database's file. What is on the disk leaves the system's cache: the latest entries are in the log in memory, and
-/// older ones are seldom read. Otherwise each write takes memory that nobody has used for long, and where a hypervisor lends
-/// the memory, having it lent costs several times what the write does.
-///
-/// That nobody else has the file, the directory's lock sees to.
-#[derive(Debug)]
-struct DatabaseFile(File);
-
-impl DatabaseFile {
-    fn open(path: &Path) -> io::Result<Self> {
-        open_or_make(path).map(Self)
-    }
-}
-
-impl StorageBackend for DatabaseFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()?;
-        // Advice only: where it is not taken, all goes on as without it.
-        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
-        let _ = nix::fcntl::posix_fadvise(&self.0, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
-    }
-}
-
-fn open_or_make(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }

@@ -1,7 +1,8 @@
 //! The log on disk.
 //!
 //! One redb database per directory. Entries are stored as they were encoded, in rows of consecutive entries of one origin;
-//! everything that waits when a transaction begins goes into that one transaction. Workers of the store's own, each on a thread:
+//! everything that waits when a transaction begins goes into that one transaction. Long rows, which come where much is said, are
+//! in files beside it, *packs*, and the database says where. Workers of the store's own, each on a thread:
 //! one writes and syncs, one reads, so that a reader does not wait behind a sync. The hub waits for none: it says
 //! [`ToStore`](super::hub::ToStore) through a [`StoreHandle`] and hears [`FromStore`] later.
 //!
@@ -9,19 +10,21 @@
 //! which is synced in a fraction of the time; the database has it some ten milliseconds later. What this node holds of its
 //! peers goes into the database only: that it is on the disk here is told a little later, and nobody waits for it.
 //!
-//! After a crash the last transaction that was committed is there and nothing of a later one, and what is in the journal is written again. At the start everything is read
-//! once: each row is checked against its seal and each segment against the running hash. Rows that are damaged are named
+//! After a crash the last transaction that was committed is there and nothing of a later one, and what is in the journal is
+//! written again. At the start everything is read once: each row is checked against its seal and each segment against the running hash. Rows that are damaged are named
 //! one by one and repaired from peers; a database that cannot be opened at all is set aside, and peers give everything back.
 //!
 //! Bounds: what waits to be written is not bounded in count, because the hub never waits, but from [`MAX_QUEUED_BYTES`] on the store says that it
 //! cannot be written to, so that nothing more is accepted until it has caught up.
 
 mod ahead;
+mod aligned;
 mod format;
 mod group;
 mod journal;
 mod lock;
 pub mod medium;
+mod packs;
 mod reader;
 mod scan;
 mod tables;
@@ -46,6 +49,7 @@ use self::{
     group::{Origins, Stored},
     journal::Journal,
     medium::Claim,
+    packs::Packs,
     scan::Scanned,
     tables::{BOUNDARIES, ORIGINS, Record, begin_read, begin_write, key, sealed_boundary},
 };
@@ -193,6 +197,7 @@ pub struct Store {
     /// `None` while it cannot be opened.
     database: Arc<RwLock<Option<Database>>>,
     medium: Arc<dyn Medium>,
+    packs: Arc<Packs>,
     journal: Journal,
     origins: Origins,
     claim: Claim,
@@ -246,13 +251,14 @@ impl Store {
         let is_new = medium.is_new();
         let mut is_second_try = false;
         loop {
-            let trouble = match read_through(&*medium, settings, unix_us, &begin, &visit) {
+            let packs = Arc::new(Packs::new(medium.clone()));
+            let trouble = match read_through(&*medium, &packs, settings, unix_us, &begin, &visit) {
                 Ok(Read { database, journal, state, scanned }) => {
                     let recovered: Vec<Recovered> = scanned.into_iter().map(|scanned| scanned.recovered).collect();
                     let origins = recovered.iter().map(|found| (found.origin, Stored::recovered(found))).collect();
                     let database = Arc::new(RwLock::new(Some(database)));
                     let (node, directory, sync) = (settings.node, directory.clone(), settings.sync);
-                    let store = Self { node, directory, sync, database, medium, journal, origins, claim };
+                    let store = Self { node, directory, sync, database, medium, packs, journal, origins, claim };
                     return Ok(Opened { store, state, recovered });
                 }
                 Err(refused) => match refused.explain(directory, settings.node) {
@@ -306,6 +312,7 @@ struct Read<T> {
 
 fn read_through<T>(
     medium: &dyn Medium,
+    packs: &Packs,
     settings: &StoreSettings,
     unix_us: u64,
     begin: &impl Fn(u64) -> T,
@@ -315,7 +322,7 @@ fn read_through<T>(
         let database = medium.open()?;
         let owner = format::prepare(&database, Some(settings.node))?;
         let file = medium.journal()?;
-        group::replay(&database, &journal::read(&contents(&*file)?, owner.journal))?;
+        group::replay(&database, packs, &journal::read(&contents(&*file)?, owner.journal))?;
         let own = scan::origins(&begin_read(&database)?)?.into_iter().filter(|origin| origin.node == settings.node);
         let latest = own.map(|origin| origin.incarnation).fold(owner.incarnation, u64::max);
         Ok((database, file, latest, owner.journal))
@@ -326,19 +333,23 @@ fn read_through<T>(
     let mut state = begin(incarnation);
     // A panic of whoever is shown the entries is not the database's.
     let transaction = guarded(|| begin_read(&database))?;
-    let scanned = scan::scan(&transaction, settings.max_tail_bytes, |origin, chunk| visit(&mut state, origin, chunk))?;
+    let show = |origin, chunk: &Chunk| visit(&mut state, origin, chunk);
+    let (scanned, usages) = scan::scan(&transaction, packs, settings.max_tail_bytes, show)?;
     drop(transaction);
     guarded(|| -> Result<(), Trouble> {
         let transaction = begin_write(&database, true)?;
         format::note_incarnation(&transaction, incarnation)?;
         format::note_journal(&transaction, generation)?;
+        packs::note(&transaction, &usages)?;
         for found in &scanned {
             write_lost(&transaction, found)?;
         }
         Ok(transaction.commit()?)
     })?;
     scanned.iter().for_each(|found| report(settings, found));
-    let journal = Journal::begin(file, generation).map_err(|error| Trouble::from(redb::StorageError::from(error)))?;
+    let refused = |error: io::Error| Trouble::from(redb::StorageError::from(error));
+    packs.remove_unknown(&usages).map_err(refused)?;
+    let journal = Journal::begin(file, medium.sizes().journal_half_bytes, generation).map_err(refused)?;
     Ok(Read { database, journal, state, scanned })
 }
 

@@ -4,7 +4,8 @@ use redb::{Database, ReadOnlyTable};
 
 use super::{
     Trouble,
-    tables::{ENTRIES, Key, ORIGINS, Record, begin_read, key, read_row},
+    packs::Packs,
+    tables::{ENTRIES, Key, ORIGINS, Record, begin_read, key},
 };
 use crate::{
     clique::{Chunk, Origin},
@@ -24,7 +25,7 @@ pub enum Found {
 ///
 /// # Errors
 /// What the database says.
-pub fn read(database: &Database, origin: Origin, from: u64, max_bytes: usize) -> Result<Found, Trouble> {
+pub fn read(database: &Database, packs: &Packs, origin: Origin, from: u64, max_bytes: usize) -> Result<Found, Trouble> {
     let transaction = begin_read(database)?;
     let records = transaction.open_table(ORIGINS)?;
     let Some(value) = records.get((origin.node, origin.incarnation))? else {
@@ -40,19 +41,20 @@ pub fn read(database: &Database, origin: Origin, from: u64, max_bytes: usize) ->
     }
     let entries = transaction.open_table(ENTRIES)?;
     let row = entries.range(key(origin, 0)..=key(origin, from))?.next_back().transpose()?;
-    let chunk = row.and_then(|(row, value)| read_row(origin, row.value().2, value.value()));
+    let chunk = row.and_then(|(row, value)| packs.row(origin, row.value().2, value.value()));
     let Some(chunk) = chunk.filter(|chunk| chunk.last() >= from) else {
         let next = entries.range(key(origin, from + 1)..=key(origin, u64::MAX))?.next().transpose()?;
         let last = next.map_or(height, |(row, _)| row.value().2 - 1);
         return Ok(Found::Damaged(from, last));
     };
-    let chunk = with_following(&entries, origin, chunk.from(from), max_bytes)?;
+    let chunk = with_following(&entries, packs, origin, chunk.from(from), max_bytes)?;
     Ok(Found::Chunk(upto(chunk, max_bytes)))
 }
 
 /// Joins the rows that follow, as long as they are as they were written.
 fn with_following(
     entries: &ReadOnlyTable<Key, &'static [u8]>,
+    packs: &Packs,
     origin: Origin,
     chunk: Chunk,
     max_bytes: usize,
@@ -67,7 +69,7 @@ fn with_following(
         if bytes.len() >= max_bytes || row.value().2 != next {
             break;
         }
-        let Some(following) = read_row(origin, next, value.value()) else { break };
+        let Some(following) = packs.row(origin, next, value.value()) else { break };
         bytes.extend_from_slice(&following.bytes);
         next = following.last() + 1;
     }

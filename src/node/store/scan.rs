@@ -6,7 +6,8 @@ use redb::{ReadTransaction, ReadableTable as _};
 
 use super::{
     Trouble, guarded,
-    tables::{BOUNDARIES, ENTRIES, ORIGINS, Record, key, read_boundary, read_row},
+    packs::{self, Packs, Place, Usages},
+    tables::{BOUNDARIES, ENTRIES, ORIGINS, Record, key, read_boundary},
 };
 use crate::{
     clique::{
@@ -33,16 +34,18 @@ pub struct Scanned {
 }
 
 /// Goes through all origins in order. `visit` sees each undamaged chunk once, in the order of numbers. The latest
-/// entries, up to so many bytes, are kept; where they are too many, those of earlier lives go first.
+/// entries, up to so many bytes, are kept; where they are too many, those of earlier lives go first. What is used of the packs
+/// is counted.
 ///
 /// # Errors
 /// What the database says.
 pub fn scan(
     transaction: &ReadTransaction,
+    packs: &Packs,
     max_tail_bytes: usize,
     mut visit: impl FnMut(Origin, &Chunk),
-) -> Result<Vec<Scanned>, Trouble> {
-    let mut found = Vec::new();
+) -> Result<(Vec<Scanned>, Usages), Trouble> {
+    let (mut found, mut usages) = (Vec::new(), Usages::new());
     for origin in guarded(|| origins(transaction))? {
         let (record, boundaries) = guarded(|| -> Result<_, Trouble> {
             let records = transaction.open_table(ORIGINS)?;
@@ -53,7 +56,7 @@ pub fn scan(
         let mut pass = Pass::new(record, boundaries, max_tail_bytes);
         let mut from = Some(0);
         while let Some(number) = from {
-            let (chunks, next) = guarded(|| rows_of(transaction, origin, number))?;
+            let (chunks, next) = guarded(|| rows_of(transaction, packs, &mut usages, origin, number))?;
             chunks.iter().for_each(|chunk| pass.take(chunk, &mut |chunk| visit(origin, chunk)));
             from = next;
         }
@@ -62,18 +65,26 @@ pub fn scan(
         }
     }
     bound_tails(&mut found, max_tail_bytes);
-    Ok(found)
+    Ok((found, usages))
 }
 
 /// Some of the rows from a number on, and where the next begin. What cannot be read is left out and shows as a gap.
-fn rows_of(transaction: &ReadTransaction, origin: Origin, from: u64) -> Result<(Vec<Chunk>, Option<u64>), Trouble> {
+fn rows_of(
+    transaction: &ReadTransaction,
+    packs: &Packs,
+    usages: &mut Usages,
+    origin: Origin,
+    from: u64,
+) -> Result<(Vec<Chunk>, Option<u64>), Trouble> {
     let entries = transaction.open_table(ENTRIES)?;
     let (mut chunks, mut bytes) = (Vec::new(), 0);
     for item in entries.range(key(origin, from)..=key(origin, u64::MAX))? {
         let (row, value) = item?;
         let (number, value) = (row.value().2, value.value());
-        bytes += value.len();
-        chunks.extend(read_row(origin, number, value));
+        let place = Place::read(origin, number, value);
+        place.iter().for_each(|place| packs::count(usages, place));
+        bytes += place.map_or(value.len(), |place| usize::try_from(place.length).unwrap_or(usize::MAX));
+        chunks.extend(packs.row(origin, number, value));
         if bytes > BATCH_BYTES {
             return Ok((chunks, number.checked_add(1)));
         }

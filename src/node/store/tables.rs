@@ -7,10 +7,7 @@ use redb::{Database, Durability, ReadTransaction, ReadableDatabase as _, TableDe
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::Trouble;
-use crate::{
-    clique::{Chunk, Origin, chain::Hash},
-    wire::entry::read_chunk,
-};
+use crate::clique::{Origin, chain::Hash};
 
 /// Node, incarnation, and the number of an entry.
 pub type Key = (u16, u64, u64);
@@ -19,13 +16,18 @@ pub type Key = (u16, u64, u64);
 pub const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 /// Per origin what is kept, as [`Record`].
 pub const ORIGINS: TableDefinition<'static, (u16, u64), &[u8]> = TableDefinition::new("origins");
-/// Rows of consecutive encoded entries, by the number of the first.
+/// Rows of consecutive encoded entries, or where they are, by the number of the first.
 pub const ENTRIES: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("entries");
 /// The running hash at the end of each complete segment.
 pub const BOUNDARIES: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("boundaries");
 
+/// By number: how many rows of a pack are kept, and up to where it may have been written.
+pub const PACKS: TableDefinition<'static, u64, (u64, u64)> = TableDefinition::new("packs");
+
 /// What the rows of [`ENTRIES`] are sealed as.
-const ROW: &str = "entries";
+pub const ROW: &str = "entries";
+/// What stands there for a row elsewhere is sealed as this.
+pub const PLACE: &str = "places";
 /// Bytes of a seal.
 pub const SEAL_BYTES: usize = 16;
 
@@ -78,24 +80,10 @@ pub fn key(origin: Origin, number: u64) -> Key {
     (origin.node, origin.incarnation, number)
 }
 
-/// A row of entries as it is stored.
-#[must_use]
-pub fn sealed_row(origin: Origin, first: u64, entries: &[u8]) -> Vec<u8> {
-    sealed(ROW, key(origin, first), entries)
-}
-
 /// The seal of a row of entries.
 #[must_use]
 pub fn seal_of_row(origin: Origin, first: u64, entries: &[u8]) -> [u8; SEAL_BYTES] {
     seal(ROW, key(origin, first), entries)
-}
-
-/// The entries of a row; `None` if they are not what was written.
-#[must_use]
-pub fn read_row(origin: Origin, first: u64, value: &[u8]) -> Option<Chunk> {
-    let entries = unsealed(ROW, key(origin, first), value)?;
-    let (chunk, _) = read_chunk(first, bytes::Bytes::copy_from_slice(entries)).ok()?;
-    Some(chunk)
 }
 
 #[must_use]

@@ -5,6 +5,8 @@ mod damage;
 mod disks;
 mod journaled;
 mod model;
+mod packed;
+mod watched;
 
 use std::{
     cell::Cell,
@@ -79,9 +81,13 @@ impl Running {
     }
 
     fn of(settings: &StoreSettings) -> Self {
+        Self::on(Arc::new(Files::new(&settings.directory)), settings)
+    }
+
+    fn on(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Self {
         let begin = |incarnation| (incarnation, Vec::new());
-        let opened = Store::open(settings, 5_000, begin, |shown, origin, chunk| shown.1.push((origin, chunk.clone())));
-        Self::started(opened.unwrap())
+        let show = |shown: &mut Shown, origin, chunk: &Chunk| shown.1.push((origin, chunk.clone()));
+        Self::started(Store::open_on(medium, settings, 5_000, begin, show).unwrap())
     }
 
     /// With a transaction for each group.
@@ -287,7 +293,7 @@ fn a_newer_format_is_refused_and_older_ones_are_brought_up_to_date() {
     let chunks = [chunk(1, 400, 0, 20), chunk(401, 200, 0, 20)];
     let newer = of_format(format::FORMAT + 1, &chunks);
     let refused = Store::open(&settings(newer.path(), Sync::Always), 1, |_| (), |(), _, _| {}).unwrap_err();
-    let sentence = "was written by a newer version of clique (format 5, this one knows up to 4)";
+    let sentence = "was written by a newer version of clique (format 6, this one knows up to 5)";
     assert!(refused.to_string().contains(sentence), "{refused}");
 
     for older in 1..format::FORMAT {

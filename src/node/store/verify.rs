@@ -7,6 +7,7 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use parking_lot::RwLock;
@@ -16,7 +17,8 @@ use serde::Serialize;
 use super::{
     StoreError, Trouble, format, group, guarded, journal,
     lock::{self, Lock},
-    medium::CACHE_BYTES,
+    medium::{CACHE_BYTES, Files},
+    packs::Packs,
     scan,
     tables::begin_read,
 };
@@ -65,9 +67,11 @@ pub fn verify(directory: &Path) -> Result<Report, StoreError> {
         let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?;
         let owner = format::prepare(&database, None)?;
         let journal = std::fs::read(lock::journal_path(directory)).unwrap_or_default();
-        group::replay(&database, &journal::read(&journal, owner.journal))?;
+        let packs = Packs::new(Arc::new(Files::new(directory)));
+        group::replay(&database, &packs, &journal::read(&journal, owner.journal))?;
         let transaction = begin_read(&database)?;
-        Ok((owner, scan::scan(&transaction, 0, |_, _| {})?))
+        let (scanned, _) = scan::scan(&transaction, &packs, 0, |_, _| {})?;
+        Ok((owner, scanned))
     });
     let (owner, scanned) = read.map_err(|refused| match refused.explain(directory, 0) {
         Ok(error) => error,

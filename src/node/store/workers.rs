@@ -35,6 +35,7 @@ use super::{
     ahead::Ahead,
     guarded,
     medium::Medium,
+    packs::{PackWriter, Packs},
     reader::{self, Found},
 };
 use crate::{
@@ -48,7 +49,7 @@ use crate::{
 /// What may wait to be written, in bytes of entries. Beyond it the store counts as unwritable until half is left.
 pub const MAX_QUEUED_BYTES: usize = 128 << 20;
 /// So much is put into the database without waiting for more; what is not journaled waits for the next transaction beyond it.
-const ENOUGH_BYTES: usize = 8 << 20;
+const ENOUGH_BYTES: usize = 32 << 20;
 /// What an item costs besides its entries, in bytes, so that many small ones are bounded too.
 const ITEM_BYTES: usize = 256;
 /// A read that fails is tried so often: the writer opens the database again meanwhile.
@@ -198,7 +199,7 @@ pub(super) fn start(
     let (reads, read_jobs) = unbounded_channel();
     let (queued_bytes, is_awaited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (closing, workers) = (CancellationToken::new(), TaskTracker::new());
-    let Store { node, directory, sync, database, medium, journal, origins, claim } = store;
+    let Store { node, directory, sync, database, medium, packs, journal, origins, claim } = store;
     let ahead = Arc::new(Ahead::new(journal));
     let handle =
         StoreHandle { writes, reads, queued_bytes: queued_bytes.clone(), node, is_awaited: is_awaited.clone() };
@@ -217,13 +218,15 @@ pub(super) fn start(
     };
     let reader = Reader {
         database: database.clone(),
+        packs: packs.clone(),
         ahead: ahead.clone(),
         answer: answer.clone(),
         check,
         closing: closing.clone(),
     };
-    let target = Target { node, directory, sync, database, medium };
-    let writer = Writer::new(target, ahead, origins, answer, waits);
+    let pack_writer = PackWriter::new(medium.clone());
+    let target = Target { node, directory, sync, database, medium, packs };
+    let writer = Writer::new(target, pack_writer, ahead, origins, answer, waits);
     let writing = async move {
         let _claim = claim;
         writer.run(&mut write_jobs).await;
@@ -249,10 +252,12 @@ struct Target {
     sync: super::Sync,
     database: Shared,
     medium: Arc<dyn Medium>,
+    packs: Arc<Packs>,
 }
 
 struct Reader {
     database: Shared,
+    packs: Arc<Packs>,
     ahead: Arc<Ahead>,
     answer: Answer,
     check: UnboundedSender<Job>,
@@ -283,8 +288,9 @@ impl Reader {
             if let Some(chunk) = self.ahead.read(origin, from) {
                 return Found::Chunk(reader::upto(chunk, max_bytes));
             }
+            // No pack goes while this is locked.
             let found = self.database.read().as_ref().map(|database| {
-                guarded(|| -> Result<Found, Trouble> { reader::read(database, origin, from, max_bytes) })
+                guarded(|| -> Result<Found, Trouble> { reader::read(database, &self.packs, origin, from, max_bytes) })
             });
             match found {
                 Some(Ok(found)) => return found,

@@ -1,14 +1,10 @@
 //! One origin, as it is on the disk.
 
+use bytes::Bytes;
+
 use crate::{
-    clique::{
-        Origin,
-        chain::{EMPTY, Hash},
-    },
-    node::{
-        hub::Recovered,
-        store::tables::{Record, SEAL_BYTES, seal_of_row},
-    },
+    clique::chain::{EMPTY, Hash},
+    node::{hub::Recovered, store::tables::Record},
 };
 
 /// See the module's head.
@@ -20,40 +16,34 @@ pub struct Stored {
     pub(super) row: Row,
 }
 
-/// The row at the end of an origin, as it is stored: behind room for its seal.
+/// The row at the end of an origin, in the pieces in which it was given.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
     pub(super) first: u64,
-    pub(super) value: Vec<u8>,
+    pub(super) pieces: Vec<Bytes>,
+    pub(super) entry_bytes: usize,
     pub(super) is_written: bool,
 }
 
 impl Row {
-    pub(super) fn begin(first: u64, mut value: Vec<u8>) -> Self {
-        value.clear();
-        value.resize(SEAL_BYTES, 0);
-        Self { first, value, is_written: false }
+    pub(super) fn begin(first: u64) -> Self {
+        Self { first, ..Self::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entry_bytes() == 0
+        self.entry_bytes == 0
     }
 
-    pub(super) fn entry_bytes(&self) -> usize {
-        self.value.len().saturating_sub(SEAL_BYTES)
-    }
-
-    pub(super) fn push(&mut self, entries: &[u8]) {
-        self.value.extend_from_slice(entries);
+    pub(super) fn push(&mut self, entries: Bytes) {
+        self.entry_bytes += entries.len();
+        self.pieces.push(entries);
         self.is_written = false;
     }
 
-    /// As it goes into the table.
-    pub(super) fn sealed(&mut self, origin: Origin) -> &[u8] {
-        if let Some((place, entries)) = self.value.split_first_chunk_mut() {
-            *place = seal_of_row(origin, self.first, entries);
-        }
-        &self.value
+    /// In memory of its own, so that it does not keep more than itself there.
+    pub(super) fn compacted(self) -> Self {
+        let pieces = vec![self.pieces.concat().into()];
+        Self { pieces, ..self }
     }
 }
 

@@ -5,7 +5,10 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
-use super::*;
+use super::{
+    watched::{Full, Watched},
+    *,
+};
 
 /// A store that does nothing between two of its answers.
 struct Stepped {
@@ -17,7 +20,8 @@ struct Stepped {
 
 impl Stepped {
     fn open(folder: &Path) -> Self {
-        let opened = Store::open(&settings(folder, Sync::Always), 5_000, |_| (), |(), _, _| {}).unwrap();
+        let medium = Watched::with_packs(folder, 64 << 10, 32 << 20);
+        let opened = Store::open_on(medium, &settings(folder, Sync::Always), 5_000, |_| (), |(), _, _| {}).unwrap();
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (sender, answers) = unbounded_channel();
         let drive = |_: &'static str, work: Work| {
@@ -52,6 +56,11 @@ impl Stepped {
 fn crashed(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for path in [lock::database_path, lock::journal_path] {
+        fs::copy(path(folder), path(copy.path())).unwrap();
+    }
+    for number in Files::new(folder).packs().unwrap() {
+        let path = |folder| lock::packs_path(folder).join(format!("{number:08}"));
+        fs::create_dir_all(lock::packs_path(copy.path())).unwrap();
         fs::copy(path(folder), path(copy.path())).unwrap();
     }
     fs::write(copy.path().join("clique.lock"), "").unwrap();
@@ -90,6 +99,31 @@ fn a_copy_of_the_files_of_a_running_store_has_all_that_was_synced() {
     assert_eq!(height(crashed(folder.path()).path(), 50), 29_000);
     store.close();
     assert_eq!(height(folder.path(), 50), 29_000);
+}
+
+#[test]
+fn a_journal_that_cannot_grow_goes_on_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = |room_bytes, half_bytes| {
+        let file = Files::new(folder.path()).journal().unwrap();
+        Journal::begin(Box::new(Full { file, room_bytes: Arc::new(room_bytes) }), half_bytes, 7)
+    };
+    let refused = begin((1 << 20).into(), 2 << 20).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StorageFull);
+    fs::remove_file(lock::journal_path(folder.path())).unwrap();
+    assert_eq!(begin((4 << 20).into(), 2 << 20).unwrap().half_bytes(), 2 << 20);
+    let mut journal = begin((4 << 20).into(), 8 << 20).unwrap();
+    assert_eq!(journal.half_bytes(), 2 << 20);
+    let said = |first| ToStore::Entries {
+        sequence: 1,
+        origin: ORIGIN,
+        chunk: chunk(first, 9_000, 0, 60),
+        boundaries: Box::default(),
+    };
+    assert!(journal.append(&[said(1)]).unwrap() && !journal.append(&[said(9_001)]).unwrap());
+    let held = journal::read(&fs::read(lock::journal_path(folder.path())).unwrap(), 7);
+    assert_eq!((held[0].0, held[0].1.last()), (ORIGIN, 9_000));
+    assert_eq!(begin((64 << 20).into(), 8 << 20).unwrap().half_bytes(), 8 << 20);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{watched::Watched, *};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -86,10 +86,12 @@ fn check(store: &Running, models: &[Model]) {
     }
 }
 
-fn run(steps: Vec<Step>, sync: Sync) {
+fn run(steps: Vec<Step>, sync: Sync, row_bytes: usize) {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), sync);
-    let mut store = Running::of(&settings);
+    let medium = Watched::with_packs(folder.path(), row_bytes, 100_000);
+    let open = || Running::on(medium.clone(), &settings);
+    let mut store = open();
     let mut models: Vec<Model> = (0..3).map(|_| Model { first: 1, ..Model::default() }).collect();
     let mut is_synced = true;
     for step in steps {
@@ -146,15 +148,17 @@ fn run(steps: Vec<Step>, sync: Sync) {
             }
             Step::Reopen => {
                 store.close();
+                assert!(!medium.has_unsynced_packs());
                 assert!(verify::verify(folder.path()).unwrap().sound);
-                store = Running::of(&settings);
+                store = open();
                 is_synced = true;
                 check(&store, &models);
             }
         }
     }
     store.close();
-    check(&Running::of(&settings), &models);
+    assert!(!medium.has_unsynced_packs());
+    check(&open(), &models);
 }
 
 proptest! {
@@ -168,7 +172,8 @@ proptest! {
             Just(Sync::Never),
             Just(Sync::Interval(Duration::from_millis(1))),
         ],
+        row_bytes in prop_oneof![Just(1), Just(2_000), Just(64 << 10)],
     ) {
-        run(steps, sync);
+        run(steps, sync, row_bytes);
     }
 }

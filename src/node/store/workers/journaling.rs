@@ -23,7 +23,7 @@ use crate::node::{
 const MAX_GROUP_BYTES: usize = 1 << 20;
 /// What nobody waits for is left to gather for so long.
 const GATHER_FOR: Duration = Duration::from_millis(10);
-/// From a record of so many bytes on it is worth while to let more come: fewer and larger ones, and acknowledgements.
+/// Where a record would be longer, in bytes, it is worth while to let more come: fewer and larger ones, and acknowledgements.
 const BUSY_BYTES: u64 = 16 << 10;
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -53,7 +53,7 @@ impl Journaler {
             let mut taken = Taken::default();
             taken.take(first, MAX_GROUP_BYTES, &mut jobs);
             let must_journal = taken.items.iter().any(is_awaited);
-            if must_journal && record_bytes(&taken.items) >= BUSY_BYTES {
+            if must_journal && record_bytes(&taken.items) > BUSY_BYTES {
                 sleep(BUSY_PAUSE).await;
                 taken.take(jobs.try_recv().ok(), usize::MAX, &mut jobs);
             }

@@ -20,6 +20,7 @@ use crate::node::{
         format,
         group::{self, Gaps, Origins},
         guarded,
+        packs::PackWriter,
         tables::{begin_read, begin_write},
     },
 };
@@ -28,6 +29,9 @@ use crate::node::{
 const MAX_UNSYNCED_BYTES: usize = 64 << 20;
 /// What nobody waits for is gathered for so long: it is in the journal, or on the disks of peers.
 const GATHER_FOR: Duration = Duration::from_millis(50);
+/// Where more than this has come meanwhile, in bytes, it is gathered for so much longer: a transaction costs about the same for more.
+const BUSY_BYTES: usize = 1 << 20;
+const GATHER_FOR_WHEN_BUSY: Duration = Duration::from_millis(150);
 /// Between two tries to write to a disk that is full or broken.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,6 +47,7 @@ enum Waited {
 
 pub struct Writer {
     target: Target,
+    pack_writer: PackWriter,
     origins: Origins,
     answer: Answer,
     waits: Waits,
@@ -60,9 +65,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(target: Target, ahead: Arc<Ahead>, origins: Origins, answer: Answer, waits: Waits) -> Self {
+    pub fn new(
+        target: Target,
+        pack_writer: PackWriter,
+        ahead: Arc<Ahead>,
+        origins: Origins,
+        answer: Answer,
+        waits: Waits,
+    ) -> Self {
         Self {
             target,
+            pack_writer,
             origins,
             answer,
             waits,
@@ -139,8 +152,13 @@ impl Writer {
 
     /// Lets more come, unless there is enough, or somebody waits.
     async fn gather(&self) {
-        if self.waits.queued_bytes.load(Ordering::Relaxed) < ENOUGH_BYTES {
-            let _ = timeout(GATHER_FOR, self.waits.is_awaited.notified()).await;
+        for (least_bytes, gather_for) in [(0, GATHER_FOR), (BUSY_BYTES, GATHER_FOR_WHEN_BUSY)] {
+            let queued_bytes = self.waits.queued_bytes.load(Ordering::Relaxed);
+            if !(least_bytes..ENOUGH_BYTES).contains(&queued_bytes)
+                || timeout(gather_for, self.waits.is_awaited.notified()).await.is_ok()
+            {
+                return;
+            }
         }
     }
 
@@ -186,20 +204,26 @@ impl Writer {
         let again: Vec<ToStore> =
             if is_again { self.unsynced.iter().chain(group).cloned().collect() } else { Vec::new() };
         let items = if is_again { &again[..] } else { group };
+        let (origins, writer) = (&self.origins, &mut self.pack_writer);
         let (touched, gaps) = guarded(|| -> Result<_, Trouble> {
             let transaction = begin_write(database, is_sync_due)?;
             if is_again {
-                group::remove_beyond(&transaction, &self.origins, items)?;
+                group::remove_beyond(&transaction, writer, origins, items)?;
             }
-            let written = group::write(&transaction, &self.origins, items)?;
+            let written = group::write(&transaction, &self.target.packs, writer, origins, items)?;
             format::note_journal(&transaction, generation)?;
+            if is_sync_due {
+                writer.sync()?;
+            }
             transaction.commit()?;
             Ok(written)
         })?;
+        drop(guard);
         // Before anybody is told: what has been cut or repaired must not be read from there.
         self.ahead.committed();
         self.is_unsure = false;
         if is_sync_due {
+            self.remove_emptied();
             self.unsynced.clear();
             (self.unsynced_bytes, self.unsynced_since, self.synced_origins) = (0, None, None);
         } else {
@@ -210,6 +234,16 @@ impl Writer {
         }
         self.origins.extend(touched);
         Ok(gaps)
+    }
+
+    /// What the database does not know of on the disk any more.
+    fn remove_emptied(&mut self) {
+        let emptied = self.pack_writer.take_emptied();
+        if !emptied.is_empty() {
+            // Whoever still reads may have seen them.
+            let _nobody_reads = self.target.database.write();
+            self.target.packs.remove(emptied);
+        }
     }
 
     fn tell_written(&mut self, group: &[ToStore], gaps: Gaps) {
@@ -261,6 +295,7 @@ impl Writer {
     fn reopen(&mut self) -> Option<Trouble> {
         let mut database = self.target.database.write();
         *database = None;
+        self.pack_writer.reset();
         self.is_unsure = true;
         if let Some(origins) = self.synced_origins.take() {
             self.origins = origins;
