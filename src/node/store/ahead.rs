@@ -15,9 +15,15 @@ use crate::{
     node::hub::ToStore,
 };
 
+/// So much that others have said, in bytes, is journaled at once because something follows that is waited for. Where it is more,
+/// and more than what is waited for, writing it twice takes longer than waiting for the database.
+const MAX_OTHERS_BYTES: u64 = 256 << 10;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Ahead {
+    /// Whose entries are waited for.
+    node: u16,
     state: Mutex<State>,
     /// There is something for the database.
     pub news: Notify,
@@ -37,9 +43,9 @@ struct State {
 
 impl Ahead {
     #[must_use]
-    pub fn new(journal: Journal) -> Self {
+    pub fn new(node: u16, journal: Journal) -> Self {
         let state = State { journal, pending: VecDeque::new(), taken: 0, journaled: 0 };
-        Self { state: Mutex::new(state), news: Notify::new(), progress: Notify::new() }
+        Self { node, state: Mutex::new(state), news: Notify::new(), progress: Notify::new() }
     }
 
     /// Adds what follows.
@@ -48,8 +54,8 @@ impl Ahead {
         self.news.notify_one();
     }
 
-    /// Journals everything that is here, and syncs it. `false` if that must wait for the database: there is no room, or
-    /// something among it is not of entries.
+    /// Journals everything that is here, and syncs it. `false` if that must wait for the database: there is no room,
+    /// something among it is not of entries, or most of it is what others have said.
     ///
     /// # Errors
     /// What the disk says; then nothing of it counts.
@@ -57,12 +63,23 @@ impl Ahead {
         let mut state = self.state.lock();
         let State { journal, pending, journaled, .. } = &mut *state;
         let group = &pending.make_contiguous()[*journaled..];
-        let fits = group.iter().all(|item| matches!(item, ToStore::Entries { .. }));
-        if !fits || journal::record_bytes(group) > journal.half_bytes() || !journal.append(group)? {
+        if !self.is_for_journal(group)
+            || journal::record_bytes(group) > journal.half_bytes()
+            || !journal.append(group)?
+        {
             return Ok(false);
         }
         *journaled = pending.len();
         Ok(true)
+    }
+
+    fn is_for_journal(&self, group: &[ToStore]) -> bool {
+        let (mut own_bytes, mut others_bytes) = (0, 0);
+        for item in group {
+            let ToStore::Entries { origin, chunk, .. } = item else { return false };
+            *(if origin.node == self.node { &mut own_bytes } else { &mut others_bytes }) += chunk.bytes.len() as u64;
+        }
+        others_bytes <= own_bytes.max(MAX_OTHERS_BYTES)
     }
 
     /// What the next transaction is to put into the database, and the generation of the journal that counts from then on. Until

@@ -200,7 +200,7 @@ pub(super) fn start(
     let (queued_bytes, is_awaited) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (closing, workers) = (CancellationToken::new(), TaskTracker::new());
     let Store { node, directory, sync, database, medium, packs, journal, origins, claim } = store;
-    let ahead = Arc::new(Ahead::new(journal));
+    let ahead = Arc::new(Ahead::new(node, journal));
     let handle =
         StoreHandle { writes, reads, queued_bytes: queued_bytes.clone(), node, is_awaited: is_awaited.clone() };
     let waits = Waits { queued_bytes, is_awaited, closing: closing.clone() };

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// So much is written at once.
-const WRITE_BYTES: usize = 1 << 20;
+const WRITE_BYTES: usize = 256 << 10;
 
 /// See the module's head.
 pub struct PackWriter {

@@ -255,5 +255,10 @@ fn what_this_node_holds_of_its_peers_is_journaled_where_something_follows_that_i
     assert_eq!(next(), 3);
     assert!(journal(folder.path()) == journaled, "nobody waits for it");
     assert_eq!(heights(crashed(folder.path()).path()), [(ORIGIN.node, 10), (PEER.node, 20)]);
+    say(4, PEER, chunk(21, 3_000, 0, 100));
+    say(5, ORIGIN, chunk(11, 10, 0, 100));
+    assert_eq!(next(), 5);
+    assert!(journal(folder.path()) == journaled, "it is much, and goes into the database at once");
+    assert_eq!(heights(crashed(folder.path()).path()), [(ORIGIN.node, 20), (PEER.node, 3_020)]);
     store.close();
 }

@@ -52,6 +52,14 @@ impl Journaler {
             }
             let mut taken = Taken::default();
             taken.take(first, MAX_GROUP_BYTES, &mut jobs);
+            // As long as nobody waits for any of it, all that is there is handed on, however much it is.
+            while !taken.is_over
+                && !taken.items.iter().any(is_awaited)
+                && let Ok(next) = jobs.try_recv()
+            {
+                self.ahead.add(std::mem::take(&mut taken).items);
+                taken.take(Some(next), MAX_GROUP_BYTES, &mut jobs);
+            }
             let must_journal = taken.items.iter().any(is_awaited);
             if must_journal && record_bytes(&taken.items) > BUSY_BYTES {
                 sleep(BUSY_PAUSE).await;
