@@ -82,9 +82,9 @@ struct State {
 impl State {
     /// What has been synced by now is safe.
     fn settle(&mut self, now_ms: u64) {
-        let synced = self.synced(now_ms);
+        let is_synced = self.synced(now_ms);
         for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
-            if synced.get(&file).is_some_and(|synced| index < *synced) {
+            if is_synced(file, index) {
                 done.apply(&mut self.files.entry(file).or_default().safe);
             } else {
                 self.done.push((file, done));
@@ -92,11 +92,12 @@ impl State {
         }
     }
 
-    /// Of each file, how much of what was done to any has been synced by then.
-    fn synced(&self, by_ms: u64) -> BTreeMap<Name, usize> {
+    /// Whether what was done to a file, by its place among all that was done, has been synced by then.
+    fn synced(&self, by_ms: u64) -> impl Fn(Name, usize) -> bool + use<> {
         let is_sync = |done: &Done| matches!(done, Done::Sync { until_ms } if *until_ms <= by_ms);
         let syncs = self.done.iter().enumerate().filter(|(_, (_, done))| is_sync(done));
-        syncs.map(|(index, (file, _))| (*file, index + 1)).collect()
+        let last: BTreeMap<Name, usize> = syncs.map(|(index, (file, _))| (*file, index)).collect();
+        move |file, index| last.get(&file).is_some_and(|last| index <= *last)
     }
 
     fn crash(&mut self, is_power_cut: bool, now_ms: u64) {
@@ -105,11 +106,10 @@ impl State {
         let is_busy = now_ms < self.busy_until_ms;
         let count = if is_busy { self.dice.below(self.done.len() as u64 + 1) } else { self.done.len() as u64 };
         self.done.truncate(usize::try_from(count).unwrap());
-        let synced = self.synced(u64::MAX);
+        let is_synced = self.synced(u64::MAX);
         for (index, (file, done)) in std::mem::take(&mut self.done).into_iter().enumerate() {
             // The system has the rest, and goes on writing it, unless there is no power.
-            let is_synced = synced.get(&file).is_some_and(|synced| index < *synced);
-            let fate = if is_synced || !is_power_cut { 0 } else { self.dice.below(3) };
+            let fate = if is_synced(file, index) || !is_power_cut { 0 } else { self.dice.below(3) };
             let safe = &mut self.files.entry(file).or_default().safe;
             match (fate, &done) {
                 (0, _) => done.apply(safe),

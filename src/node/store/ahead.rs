@@ -19,6 +19,13 @@ use crate::{
 /// and more than what is waited for, writing it twice takes longer than waiting for the database.
 const MAX_OTHERS_BYTES: u64 = 256 << 10;
 
+/// Whether somebody waits for something to be on the disk here: senders do for what this node accepted. What it holds of its
+/// peers is on their disks, and can be gathered.
+#[must_use]
+pub fn is_awaited(item: &ToStore, node: u16) -> bool {
+    !matches!(item, ToStore::Entries { origin, .. } if origin.node != node)
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Ahead {
@@ -76,8 +83,8 @@ impl Ahead {
     fn is_for_journal(&self, group: &[ToStore]) -> bool {
         let (mut own_bytes, mut others_bytes) = (0, 0);
         for item in group {
-            let ToStore::Entries { origin, chunk, .. } = item else { return false };
-            *(if origin.node == self.node { &mut own_bytes } else { &mut others_bytes }) += chunk.bytes.len() as u64;
+            let ToStore::Entries { chunk, .. } = item else { return false };
+            *(if is_awaited(item, self.node) { &mut own_bytes } else { &mut others_bytes }) += chunk.bytes.len() as u64;
         }
         others_bytes <= own_bytes.max(MAX_OTHERS_BYTES)
     }

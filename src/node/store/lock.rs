@@ -82,6 +82,12 @@ pub fn packs_path(directory: &Path) -> PathBuf {
     directory.join("clique.packs")
 }
 
+/// Where a pack is.
+#[must_use]
+pub fn pack_path(directory: &Path, number: u64) -> PathBuf {
+    packs_path(directory).join(format!("{number:08}"))
+}
+
 /// Makes a directory where it is missing.
 ///
 /// # Errors

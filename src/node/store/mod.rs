@@ -7,12 +7,13 @@
 //! [`ToStore`](super::hub::ToStore) through a [`StoreHandle`] and hears [`FromStore`] later.
 //!
 //! So that an acknowledgement need not wait for a transaction, a third worker first writes what this node has accepted to a journal,
-//! which is synced in a fraction of the time; the database has it some ten milliseconds later. What this node holds of its
+//! which is synced in a fraction of the time; the database has it up to some two hundred milliseconds later. What this node holds of its
 //! peers goes into the database only: that it is on the disk here is told a little later, and nobody waits for it.
 //!
 //! After a crash the last transaction that was committed is there and nothing of a later one, and what is in the journal is
-//! written again. At the start everything is read once: each row is checked against its seal and each segment against the running hash. Rows that are damaged are named
-//! one by one and repaired from peers; a database that cannot be opened at all is set aside, and peers give everything back.
+//! written again. At the start everything is read once: each row is checked against its seal and each segment against the
+//! running hash. Rows that are damaged are named one by one and repaired from peers; a database that cannot be opened at all is
+//! set aside, and peers give everything back.
 //!
 //! Bounds: what waits to be written is not bounded in count, because the hub never waits, but from [`MAX_QUEUED_BYTES`] on the store says that it
 //! cannot be written to, so that nothing more is accepted until it has caught up.

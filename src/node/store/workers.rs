@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{journaling::Journaler, writing::Writer};
 use super::{
     Store, Trouble,
-    ahead::Ahead,
+    ahead::{Ahead, is_awaited},
     guarded,
     medium::Medium,
     packs::{PackWriter, Packs},
@@ -109,12 +109,6 @@ fn cost_bytes(item: &ToStore) -> usize {
         ToStore::Entries { chunk: entries, .. } | ToStore::Repair { chunk: entries, .. } => chunk(entries),
         ToStore::Cut { .. } | ToStore::Rehash { .. } | ToStore::Read { .. } => ITEM_BYTES,
     }
-}
-
-/// Whether somebody waits for something to be on the disk here: senders do for what this node accepted. What it holds of its
-/// peers is on their disks, and can be gathered.
-fn is_awaited(item: &ToStore, node: u16) -> bool {
-    !matches!(item, ToStore::Entries { origin, .. } if origin.node != node)
 }
 
 /// How the router talks to the store. Never waits.

@@ -27,10 +27,6 @@ impl Files {
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
-
-    fn pack_path(&self, number: u64) -> PathBuf {
-        lock::packs_path(&self.directory).join(format!("{number:08}"))
-    }
 }
 
 impl Medium for Files {
@@ -43,12 +39,12 @@ impl Medium for Files {
     }
 
     fn open(&self) -> Result<Database, Trouble> {
-        let file = Uncached::open(&lock::database_path(&self.directory)).map_err(redb::StorageError::from)?;
+        let file = Uncached::open(&lock::database_path(&self.directory), false).map_err(redb::StorageError::from)?;
         Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(file)?)
     }
 
     fn journal(&self) -> Result<Box<dyn StorageBackend>, Trouble> {
-        let file = Direct::open(&lock::journal_path(&self.directory)).map_err(redb::StorageError::from)?;
+        let file = Uncached::open(&lock::journal_path(&self.directory), true).map_err(redb::StorageError::from)?;
         Ok(Box::new(file))
     }
 
@@ -65,7 +61,7 @@ impl Medium for Files {
     }
 
     fn pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {
-        let path = self.pack_path(number);
+        let path = lock::pack_path(&self.directory, number);
         if !path.exists() {
             lock::make_directory(&lock::packs_path(&self.directory))?;
             File::create_new(&path)?;
@@ -73,15 +69,16 @@ impl Medium for Files {
                 File::open(directory)?.sync_all()?;
             }
         }
-        Ok(Box::new(Direct::open(&path)?))
+        Ok(Box::new(Uncached::open(&path, true)?))
     }
 
     fn read_pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(Uncached(File::open(self.pack_path(number))?)))
+        let file = File::open(lock::pack_path(&self.directory, number))?;
+        Ok(Box::new(Uncached { file, past_cache: None }))
     }
 
     fn remove_pack(&self, number: u64) -> io::Result<()> {
-        fs::remove_file(self.pack_path(number))
+        fs::remove_file(lock::pack_path(&self.directory, number))
     }
 
     fn forget(&self) {
@@ -93,56 +90,23 @@ impl Medium for Files {
     }
 }
 
-/// A file of which what is on the disk leaves the system's cache: the latest entries are in the log in memory, and
+/// A file of which what is on the disk is not in the system's cache: the latest entries are in the log in memory, and
 /// older ones are seldom read. Otherwise each write takes memory that nobody has used for long, and where a hypervisor lends
 /// the memory, having it lent costs several times what the write does.
 ///
 /// That nobody else has the file, the directory's lock sees to.
 #[derive(Debug)]
-struct Uncached(File);
-
-impl Uncached {
-    fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map(Self)
-    }
-}
-
-impl StorageBackend for Uncached {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()?;
-        // Advice only: where it is not taken, all goes on as without it.
-        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
-        let _ = nix::fcntl::posix_fadvise(&self.0, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
-    }
-}
-
-/// A file that is written past the system's cache, in whole blocks, where the system can do that.
-#[derive(Debug)]
-struct Direct {
-    file: Uncached,
+struct Uncached {
+    file: File,
+    /// The same, for whole blocks, which are written past the cache. Without it, what is synced leaves the cache.
     past_cache: Option<File>,
 }
 
-impl Direct {
-    fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: Uncached::open(path)?, past_cache: open_past_cache(path) })
+impl Uncached {
+    /// Opens it or makes it; to be written past the cache, where it is wanted and the system can do that.
+    fn open(path: &Path, is_past_cache: bool) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Ok(Self { file, past_cache: if is_past_cache { open_past_cache(path) } else { None } })
     }
 }
 
@@ -157,13 +121,13 @@ fn open_past_cache(_: &Path) -> Option<File> {
     None
 }
 
-impl StorageBackend for Direct {
+impl StorageBackend for Uncached {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        Ok(self.file.metadata()?.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
+        self.file.read_exact_at(out, offset)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
@@ -171,20 +135,23 @@ impl StorageBackend for Direct {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        match &self.past_cache {
-            Some(file) => file.sync_data(),
-            None => self.file.sync_data(),
+        self.file.sync_data()?;
+        // Advice only: where it is not taken, all goes on as without it.
+        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+        if self.past_cache.is_none() {
+            let _ = nix::fcntl::posix_fadvise(&self.file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         }
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match &self.past_cache {
             Some(file) if is_aligned(offset, data) => match file.write_all_at(data, offset) {
                 // A disk with larger blocks.
-                Err(error) if error.kind() == ErrorKind::InvalidInput => self.file.write(offset, data),
+                Err(error) if error.kind() == ErrorKind::InvalidInput => self.file.write_all_at(data, offset),
                 written => written,
             },
-            _ => self.file.write(offset, data),
+            _ => self.file.write_all_at(data, offset),
         }
     }
 }

@@ -94,6 +94,8 @@ pub struct Packing<'a> {
     writer: Option<&'a mut PackWriter>,
     /// The pack that is written to, and how it is.
     last: Option<(u64, Usage)>,
+    /// The same, as the database has it.
+    noted: Option<(u64, Usage)>,
     /// Rows that are not kept any more, by pack.
     removed: Usages,
 }
@@ -106,7 +108,7 @@ impl<'a> Packing<'a> {
             writer.buffer.clear();
         }
         let last = table.last()?.map(|(pack, usage)| (pack.value(), read(usage.value())));
-        Ok(Self { table, writer, last, removed: Usages::new() })
+        Ok(Self { table, writer, last, noted: last, removed: Usages::new() })
     }
 
     /// Puts a row into a pack, and says where, if it belongs there. It can be read once it is flushed.
@@ -149,9 +151,7 @@ impl<'a> Packing<'a> {
     /// What the disk says.
     pub fn end(mut self) -> Result<(), Trouble> {
         self.flush()?;
-        if let Some((pack, usage)) = self.last {
-            self.table.insert(pack, (usage.rows, usage.end))?;
-        }
+        self.note_last()?;
         for (pack, Usage { rows, .. }) in mem::take(&mut self.removed) {
             let kept = self.table.get(pack)?.map(|usage| read(usage.value()));
             let Some(mut usage) = kept else { continue };
@@ -183,10 +183,16 @@ impl<'a> Packing<'a> {
 
     /// Begins another pack.
     fn turn(&mut self) -> Result<(), Trouble> {
+        self.note_last()?;
         let before = self.last.replace((self.last.map_or(1, |(pack, _)| pack.saturating_add(1)), Usage::default()));
-        if let Some((pack, usage)) = before {
+        before.map_or(Ok(()), |(pack, usage)| self.forget_if_empty(pack, usage))
+    }
+
+    /// Most transactions put nothing into packs, and have nothing to say of them.
+    fn note_last(&mut self) -> Result<(), Trouble> {
+        if let Some((pack, usage)) = self.last.filter(|last| self.noted != Some(*last)) {
             self.table.insert(pack, (usage.rows, usage.end))?;
-            self.forget_if_empty(pack, usage)?;
+            self.noted = self.last;
         }
         Ok(())
     }

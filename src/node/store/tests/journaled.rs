@@ -59,9 +59,8 @@ fn crashed(folder: &Path) -> tempfile::TempDir {
         fs::copy(path(folder), path(copy.path())).unwrap();
     }
     for number in Files::new(folder).packs().unwrap() {
-        let path = |folder| lock::packs_path(folder).join(format!("{number:08}"));
         fs::create_dir_all(lock::packs_path(copy.path())).unwrap();
-        fs::copy(path(folder), path(copy.path())).unwrap();
+        fs::copy(lock::pack_path(folder, number), lock::pack_path(copy.path(), number)).unwrap();
     }
     fs::write(copy.path().join("clique.lock"), "").unwrap();
     copy
@@ -106,7 +105,8 @@ fn a_journal_that_cannot_grow_goes_on_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let begin = |room_bytes, half_bytes| {
         let file = Files::new(folder.path()).journal().unwrap();
-        Journal::begin(Box::new(Full { file, room_bytes: Arc::new(room_bytes) }), half_bytes, 7)
+        let room_bytes = Arc::new(room_bytes);
+        Journal::begin(Box::new(Full { file, room_bytes, has_unsynced: Arc::default() }), half_bytes, 7)
     };
     let refused = begin((1 << 20).into(), 2 << 20).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::StorageFull);

@@ -1,6 +1,6 @@
 //! Long rows, which are not in the database but in packs.
 
-use super::{watched::Watched, *};
+use super::{lock::pack_path, watched::Watched, *};
 
 /// Long enough for a pack.
 fn long_rows(store: &mut Running, count: u64) -> Vec<Chunk> {
@@ -16,10 +16,6 @@ fn packs(folder: &Path) -> Vec<u64> {
     let mut packs = Files::new(folder).packs().unwrap();
     packs.sort_unstable();
     packs
-}
-
-fn pack_path(folder: &Path, number: u64) -> PathBuf {
-    lock::packs_path(folder).join(format!("{number:08}"))
 }
 
 /// Reopened, it must hold just these.

@@ -9,11 +9,12 @@ use redb::{Builder, StorageBackend, backends::FileBackend};
 
 use super::{medium::Sizes, *};
 
-/// A file that may be so many bytes long.
+/// A file that may be so many bytes long, and whether any of it has been written and not synced.
 #[derive(Debug)]
 pub struct Full {
     pub file: Box<dyn StorageBackend>,
     pub room_bytes: Arc<AtomicU64>,
+    pub has_unsynced: Arc<AtomicBool>,
 }
 
 fn no_space() -> io::Error {
@@ -36,10 +37,12 @@ impl StorageBackend for Full {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.has_unsynced.store(false, Ordering::Relaxed);
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.has_unsynced.store(true, Ordering::Relaxed);
         // As much as fits is written all the same.
         let end = (offset + data.len() as u64).min(self.room_bytes.load(Ordering::Relaxed).max(self.file.len()?));
         let fits = usize::try_from(end.saturating_sub(offset)).unwrap();
@@ -52,43 +55,13 @@ impl StorageBackend for Full {
     }
 }
 
-/// A pack, and whether any has been written and not synced.
-#[derive(Debug)]
-struct Pack {
-    file: Full,
-    has_unsynced: Arc<AtomicBool>,
-}
-
-impl StorageBackend for Pack {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.has_unsynced.store(false, Ordering::Relaxed);
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.has_unsynced.store(true, Ordering::Relaxed);
-        self.file.write(offset, data)
-    }
-}
-
 /// A directory on such a disk.
 pub struct Watched {
     files: Files,
     path: PathBuf,
     pub room_bytes: Arc<AtomicU64>,
     sizes: Sizes,
+    /// Of its packs.
     has_unsynced: Arc<AtomicBool>,
 }
 
@@ -113,10 +86,6 @@ impl Watched {
     pub fn has_unsynced_packs(&self) -> bool {
         self.has_unsynced.load(Ordering::Relaxed)
     }
-
-    fn full(&self, file: impl StorageBackend) -> Full {
-        Full { file: Box::new(file), room_bytes: self.room_bytes.clone() }
-    }
 }
 
 impl Medium for Watched {
@@ -130,8 +99,9 @@ impl Medium for Watched {
 
     fn open(&self) -> Result<Database, Trouble> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
-        let file = self.full(FileBackend::new(file.map_err(redb::StorageError::from)?)?);
-        Ok(Builder::new().create_with_backend(file)?)
+        let file = Box::new(FileBackend::new(file.map_err(redb::StorageError::from)?)?);
+        let (room_bytes, has_unsynced) = (self.room_bytes.clone(), Arc::default());
+        Ok(Builder::new().create_with_backend(Full { file, room_bytes, has_unsynced })?)
     }
 
     fn sizes(&self) -> Sizes {
@@ -143,8 +113,8 @@ impl Medium for Watched {
     }
 
     fn pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {
-        let file = Full { file: self.files.pack(number)?, room_bytes: self.room_bytes.clone() };
-        Ok(Box::new(Pack { file, has_unsynced: self.has_unsynced.clone() }))
+        let (room_bytes, has_unsynced) = (self.room_bytes.clone(), self.has_unsynced.clone());
+        Ok(Box::new(Full { file: self.files.pack(number)?, room_bytes, has_unsynced }))
     }
 
     fn read_pack(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {

@@ -13,10 +13,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Answer, ENOUGH_BYTES, Job, Taken, Waits, is_awaited, settle};
+use super::{Answer, ENOUGH_BYTES, Job, Taken, Waits, settle};
 use crate::node::{
     hub::{FromStore, ToStore},
-    store::{ahead::Ahead, journal::record_bytes, medium::Medium},
+    store::{
+        ahead::{Ahead, is_awaited},
+        journal::record_bytes,
+        medium::Medium,
+    },
 };
 
 /// What is taken at once, in bytes, about; whatever waits beyond it goes into the next record.
@@ -50,17 +54,17 @@ impl Journaler {
             if matches!(&first, Some(Job::Do(item)) if !is_awaited(item)) {
                 let _ = timeout(GATHER_FOR, self.waits.is_awaited.notified()).await;
             }
-            let mut taken = Taken::default();
-            taken.take(first, MAX_GROUP_BYTES, &mut jobs);
-            // As long as nobody waits for any of it, all that is there is handed on, however much it is.
-            while !taken.is_over
-                && !taken.items.iter().any(is_awaited)
-                && let Ok(next) = jobs.try_recv()
-            {
+            let (mut taken, mut next) = (Taken::default(), first);
+            let must_journal = loop {
+                taken.take(next, MAX_GROUP_BYTES, &mut jobs);
+                let must_journal = taken.items.iter().any(is_awaited);
+                // As long as nobody waits for any of it, all that is there is handed on, however much it is.
+                next = if must_journal || taken.is_over { None } else { jobs.try_recv().ok() };
+                if next.is_none() {
+                    break must_journal;
+                }
                 self.ahead.add(std::mem::take(&mut taken).items);
-                taken.take(Some(next), MAX_GROUP_BYTES, &mut jobs);
-            }
-            let must_journal = taken.items.iter().any(is_awaited);
+            };
             if must_journal && record_bytes(&taken.items) > BUSY_BYTES {
                 sleep(BUSY_PAUSE).await;
                 taken.take(jobs.try_recv().ok(), usize::MAX, &mut jobs);

@@ -11,12 +11,12 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Answer, ENOUGH_BYTES, Job, MAX_QUEUED_BYTES, Taken, Target, Waits, cost_bytes, is_awaited, settle};
+use super::{Answer, ENOUGH_BYTES, Job, MAX_QUEUED_BYTES, Taken, Target, Waits, cost_bytes, settle};
 use crate::node::{
     hub::{FromStore, ToStore},
     store::{
         Sync, Trouble,
-        ahead::Ahead,
+        ahead::{Ahead, is_awaited},
         format,
         group::{self, Gaps, Origins},
         guarded,
