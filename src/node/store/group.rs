@@ -305,7 +305,7 @@ impl<'a> GroupWriter<'a> {
             // It may be what this transaction has put there.
             self.packing.flush()?;
         }
-        Ok(self.packs.row(origin, row, value.value()))
+        self.packs.row(origin, row, value.value())
     }
 
     /// Puts a row where it belongs by its size.

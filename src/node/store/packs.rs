@@ -119,19 +119,23 @@ impl Packs {
     }
 
     /// The entries of a row, wherever they lie; `None` if they are not what was written.
-    #[must_use]
-    pub fn row(&self, origin: Origin, first: u64, value: &[u8]) -> Option<Chunk> {
+    ///
+    /// # Errors
+    /// If the pack that has them is there and cannot be opened, as when this process has too many files open: that is no damage.
+    pub fn row(&self, origin: Origin, first: u64, value: &[u8]) -> Result<Option<Chunk>, Trouble> {
         let entries = match Place::read(origin, first, value) {
             Some(place) => self.entries(origin, first, &place)?,
-            None => Bytes::copy_from_slice(unsealed(ROW, key(origin, first), value)?),
+            None => unsealed(ROW, key(origin, first), value).map(Bytes::copy_from_slice),
         };
-        let (chunk, _) = read_chunk(first, entries).ok()?;
-        Some(chunk)
+        Ok(entries.and_then(|entries| read_chunk(first, entries).ok()).map(|(chunk, _)| chunk))
     }
 
-    fn entries(&self, origin: Origin, first: u64, place: &Place) -> Option<Bytes> {
+    fn entries(&self, origin: Origin, first: u64, place: &Place) -> Result<Option<Bytes>, Trouble> {
+        let file = match self.file(place.pack) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(redb::StorageError::from)?,
+        };
         let read = || -> io::Result<Vec<u8>> {
-            let file = self.file(place.pack)?;
             // Nobody takes memory for what is not there.
             if place.end() > file.len()? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -141,10 +145,10 @@ impl Packs {
             Ok(bytes)
         };
         match read() {
-            Ok(bytes) => is_seal(place.seal, ROW, key(origin, first), &bytes).then(|| bytes.into()),
+            Ok(bytes) => Ok(is_seal(place.seal, ROW, key(origin, first), &bytes).then(|| bytes.into())),
             Err(error) => {
                 tracing::debug!("a row of {origin} cannot be read from pack {}: {error}", place.pack);
-                None
+                Ok(None)
             }
         }
     }

@@ -41,8 +41,8 @@ pub fn read(database: &Database, packs: &Packs, origin: Origin, from: u64, max_b
     }
     let entries = transaction.open_table(ENTRIES)?;
     let row = entries.range(key(origin, 0)..=key(origin, from))?.next_back().transpose()?;
-    let chunk = row.and_then(|(row, value)| packs.row(origin, row.value().2, value.value()));
-    let Some(chunk) = chunk.filter(|chunk| chunk.last() >= from) else {
+    let chunk = row.map(|(row, value)| packs.row(origin, row.value().2, value.value())).transpose()?;
+    let Some(chunk) = chunk.flatten().filter(|chunk| chunk.last() >= from) else {
         let next = entries.range(key(origin, from + 1)..=key(origin, u64::MAX))?.next().transpose()?;
         let last = next.map_or(height, |(row, _)| row.value().2 - 1);
         return Ok(Found::Damaged(from, last));
@@ -69,7 +69,7 @@ fn with_following(
         if bytes.len() >= max_bytes || row.value().2 != next {
             break;
         }
-        let Some(following) = packs.row(origin, next, value.value()) else { break };
+        let Some(following) = packs.row(origin, next, value.value())? else { break };
         bytes.extend_from_slice(&following.bytes);
         next = following.last() + 1;
     }

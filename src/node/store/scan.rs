@@ -84,7 +84,7 @@ fn rows_of(
         let place = Place::read(origin, number, value);
         place.iter().for_each(|place| packs::count(usages, place));
         bytes += place.map_or(value.len(), |place| usize::try_from(place.length).unwrap_or(usize::MAX));
-        chunks.extend(packs.row(origin, number, value));
+        chunks.extend(packs.row(origin, number, value)?);
         if bytes > BATCH_BYTES {
             return Ok((chunks, number.checked_add(1)));
         }

@@ -110,6 +110,23 @@ fn a_pack_that_is_gone_or_short_is_damage_and_repaired() {
 }
 
 #[test]
+fn a_pack_that_cannot_be_opened_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Running::without_journal(folder.path());
+    let chunks = long_rows(&mut store, 2);
+    store.close();
+    let (path, elsewhere) = (pack_path(folder.path(), 1), folder.path().join("elsewhere"));
+    fs::rename(&path, &elsewhere).unwrap();
+    // A name that leads to itself.
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(matches!(verify::verify(folder.path()), Err(StoreError::Unusable { .. })));
+    let refused = Store::open(&settings(folder.path(), Sync::Always), 1, |_| (), |(), _, _| {}).unwrap_err();
+    assert!(matches!(refused, StoreError::Unusable { .. }), "{refused}");
+    fs::rename(elsewhere, path).unwrap();
+    assert_holds(folder.path(), &chunks);
+}
+
+#[test]
 fn what_a_crash_leaves_of_a_transaction_is_written_over_or_removed() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Running::without_journal(folder.path());
